@@ -105,7 +105,7 @@ def render(
 
 
 def render_all() -> Iterator[np.ndarray]:
-    """Every image in the archive's order, packed: 720 blocks of (1024, 512) uint8, one a (shape, scale, orientation)."""
+    """Every image in the archive's order, packed: (1024, 512) uint8 for each shape, scale and orientation."""
     for shape, scale, orientation in np.ndindex(FACTOR_SIZES[:3]):
         yield _draw(_vertices(shape, scale, orientation), _CENTRES, _CENTRES).reshape(-1, IMAGE_BYTES)
 

@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+.PHONY: help train test dashboard lint format clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+ARGS ?=
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "bvae needs Python 3.10 or newer, got " + sys.version.split()[0] + ": make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: $(INSTALLED) ## Disentangle dSprites in minutes: experiment=quick, more with ARGS="seed=1"
+	$(BIN)/python train.py experiment=quick $(ARGS)
+
+test: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
+	@test -d wandb || { echo "There are no runs yet: make train"; exit 1; }
+	$(BIN)/wandb leet wandb
+
+lint: $(INSTALLED) ## Check the code's style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## Mend the code's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and caches; data and runs stay
+	rm -rf .venv .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""β-VAE: unsupervised disentangling with PyTorch Lightning."""

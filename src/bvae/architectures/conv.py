@@ -1,0 +1,63 @@
+"""The convolutional pair of Burgess et al. (2018), arXiv:1804.03599, Appendix A.1, for images of 1×64×64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bvae.architectures.initialisation import check_latent_dim, xavier_uniform_
+
+
+class ConvEncoder(nn.Module):
+    """Four convolutions (32 channels, 4×4, stride 2) and two layers of 256, ReLU between.
+
+    Args:
+        latent_dim: D, units of the latent code.
+    """
+
+    def __init__(self, latent_dim: int = 10) -> None:
+        super().__init__()
+        self.latent_dim = check_latent_dim(latent_dim)
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU()),  # 64 -> 32
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),  # 32 -> 16
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),  # 16 -> 8
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),  # 8 -> 4
+            nn.Flatten(),
+            *(nn.Linear(512, 256), nn.ReLU()),
+            *(nn.Linear(256, 256), nn.ReLU()),
+            nn.Linear(256, 2 * latent_dim),
+        )
+        # On a CPU the convolutions run a third faster with the channels last.
+        xavier_uniform_(self).to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 64, 64) -> (B, 2D): the means, then the log-variances."""
+        return self.layers(images.contiguous(memory_format=torch.channels_last))
+
+
+class ConvDecoder(nn.Module):
+    """The encoder's transpose: layers of 256, 256 and 512 = 32×4×4, then four transposed convolutions.
+
+    Args:
+        latent_dim: D, units of the latent code.
+    """
+
+    def __init__(self, latent_dim: int = 10) -> None:
+        super().__init__()
+        self.latent_dim = check_latent_dim(latent_dim)
+        self.layers = nn.Sequential(
+            *(nn.Linear(latent_dim, 256), nn.ReLU()),
+            *(nn.Linear(256, 256), nn.ReLU()),
+            *(nn.Linear(256, 512), nn.ReLU()),
+            nn.Unflatten(1, (32, 4, 4)),
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),  # 4 -> 8
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),  # 8 -> 16
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),  # 16 -> 32
+            nn.ConvTranspose2d(32, 1, 4, 2, 1),  # 32 -> 64
+        )
+        xavier_uniform_(self).to(memory_format=torch.channels_last)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D) -> logits (B, 1, 64, 64)."""
+        return self.layers(latents)

@@ -1,0 +1,58 @@
+"""The fully connected pair of Higgins et al. (2017) for dSprites: 4096-1200-1200-D-1200-1200-1200-4096."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bvae.architectures.initialisation import check_latent_dim, xavier_uniform_
+
+
+class MLPEncoder(nn.Module):
+    """Two layers of 1200.
+
+    Args:
+        latent_dim: D, units of the latent code.
+        activation: between the layers, `ReLU()` unless given.
+    """
+
+    def __init__(self, latent_dim: int = 10, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.latent_dim = check_latent_dim(latent_dim)
+        self.activation = activation if activation is not None else nn.ReLU()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            *(nn.Linear(64 * 64, 1200), self.activation),
+            *(nn.Linear(1200, 1200), self.activation),
+            nn.Linear(1200, 2 * latent_dim),
+        )
+        xavier_uniform_(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 64, 64) -> (B, 2D): the means, then the log-variances."""
+        return self.layers(images)
+
+
+class MLPDecoder(nn.Module):
+    """Three layers of 1200.
+
+    Args:
+        latent_dim: D, units of the latent code.
+        activation: between the layers, `ReLU()` unless given; the paper's decoder has `Tanh()`.
+    """
+
+    def __init__(self, latent_dim: int = 10, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.latent_dim = check_latent_dim(latent_dim)
+        self.activation = activation if activation is not None else nn.ReLU()
+        self.layers = nn.Sequential(
+            *(nn.Linear(latent_dim, 1200), self.activation),
+            *(nn.Linear(1200, 1200), self.activation),
+            *(nn.Linear(1200, 1200), self.activation),
+            nn.Linear(1200, 64 * 64),
+            nn.Unflatten(1, (1, 64, 64)),
+        )
+        xavier_uniform_(self)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, D) -> logits (B, 1, 64, 64)."""
+        return self.layers(latents)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+
+class Throughput(Callback):
+    """Logs `train/images_per_second` between two logging steps, the time to draw pictures left out."""
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._start is None:
+            self._start, self._images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[0])
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            speed = self._images * trainer.world_size / (time.perf_counter() - self._start)
+            pl_module.log("train/images_per_second", speed, batch_size=len(batch[0]))
+            self._start = None

@@ -1,0 +1,38 @@
+"""Checks of numbers that people type, where the number is used."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+
+def finite(name: str, value: float) -> float:
+    """The value as a float; raises TypeError unless it is a number and ValueError unless it is finite."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def positive(name: str, value: float) -> float:
+    """The value as a float above 0."""
+    if finite(name, value) <= 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return float(value)
+
+
+def not_negative(name: str, value: float) -> float:
+    """The value as a float of 0 or more."""
+    if finite(name, value) < 0:
+        raise ValueError(f"{name} must not be negative, got {value}")
+    return float(value)
+
+
+def whole(name: str, value: int, at_least: int) -> int:
+    """The value as an int of at_least or more; 100000.0 and 1e5 count as whole numbers, 0.5 does not."""
+    if finite(name, value) != int(value):
+        raise ValueError(f"{name} must be a whole number, got {value}")
+    if value < at_least:
+        raise ValueError(f"{name} must be {at_least} or more, got {value}")
+    return int(value)

@@ -1,0 +1,85 @@
+"""How the command-line programs end: a person's mistake in one sentence, a failed job with its trace in its own log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+from omegaconf.errors import OmegaConfBaseException
+
+# As the user set it; `run_app` sets it for Hydra.
+_WANTS_TRACE = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+class InputError(Exception):
+    """Something that was typed or read can't be used; the message is one sentence for the person who typed it."""
+
+
+class JobError(Exception):
+    """A job of a sweep failed and has said so in its log."""
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Whatever goes wrong while a run is set up becomes an InputError."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(sentence(error)) from error
+
+
+@contextmanager
+def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
+    """Log what ends the job, a mistake in a sentence and anything else with its trace.
+
+    Then the program ends with status 1 or, in a sweep, JobError lets the other jobs run.
+    """
+    try:
+        yield
+        return
+    except InputError as error:
+        log.error(error, exc_info=_WANTS_TRACE)
+    except Exception:
+        log.exception("The job failed")
+    if in_sweep:
+        raise JobError
+    sys.exit(1)
+
+
+def run_app(main: Callable[[], None]) -> None:
+    """Run a `@hydra.main` function; its mistakes end in one sentence and status 1.
+
+    With HYDRA_FULL_ERROR=1 they come with their trace, as Hydra's users know it.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to us in place of printing them
+    try:
+        main()
+    except JobError:
+        sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
+    except Exception as error:
+        if _WANTS_TRACE or not type(error).__module__.startswith(("hydra", "omegaconf")):
+            raise
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {sentence(error)}")
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    cause = error.__cause__
+    kind = type(error).__name__
+    if kind == "MissingConfigException" and getattr(error, "options", None):
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"there is no {group}={choice}; choose one of {', '.join(error.options)}"
+    if kind == "InstantiationException" and cause is not None:
+        where = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
+        return f"{where.removeprefix('full_key: ')}: {sentence(cause)}".removeprefix(": ")
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key and "is not in struct" in str(cause):
+        parent, _, key = cause.full_key.rpartition(".")
+        keys = sorted(str(k) for k in cause.parent_node or () if k != "_target_")
+        close = get_close_matches(key, keys, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{parent or 'the configuration'} has no key {key!r}, its keys are {', '.join(keys)}{hint}"
+    return " ".join(str(error).split()) or kind

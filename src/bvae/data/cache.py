@@ -1,0 +1,73 @@
+"""All of dSprites in one file, eight pixels a byte: made once, under a lock, and memory-mapped ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+from filelock import FileLock
+
+from bvae.data.dsprites import FACTOR_NAMES, FACTOR_SIZES, IMAGE_BYTES, NUM_IMAGES
+from bvae.data.files import atomic_write, check_room
+
+SHAPE = (NUM_IMAGES, IMAGE_BYTES)
+_log = logging.getLogger(__name__)
+
+
+def prepare(path: Path, source: str, blocks: Callable[[], Iterable[np.ndarray]]) -> None:
+    """Make the cache file unless it's there and whole; of processes that ask at once, one makes it.
+
+    Args:
+        path: the file, HDF5: `images` (737280, 512) uint8 in the archive's order and, as attributes, `source`,
+            `sha256` of the images' bytes, `factor_names` and `factor_sizes`.
+        source: where the images come from, in words.
+        blocks: yields the images, (n, 512) uint8 at a time.
+
+    Raises OSError where it can't be written; a file that stood there before is then left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            if _is_whole(path):
+                return
+            _log.warning("%s is damaged and is made again", path)
+        check_room(path.parent, int(np.prod(SHAPE)))
+        with atomic_write(path) as partial:
+            _write(partial, source, blocks())
+
+
+def open_images(path: Path) -> np.ndarray:
+    """The cache file's images, memory-mapped: (737280, 512) uint8."""
+    with h5py.File(path, "r") as file:
+        offset = file["images"].id.get_offset()
+    return np.memmap(path, np.uint8, "r", offset, SHAPE)
+
+
+def _write(path: Path, source: str, blocks: Iterable[np.ndarray]) -> None:
+    digest = hashlib.sha256()
+    with h5py.File(path, "w") as file:
+        images = file.create_dataset("images", SHAPE, np.uint8)
+        start = 0
+        for block in blocks:
+            images[start : start + len(block)] = block
+            digest.update(block)
+            start += len(block)
+        file.attrs["source"] = source
+        file.attrs["factor_names"] = FACTOR_NAMES
+        file.attrs["factor_sizes"] = FACTOR_SIZES
+        file.attrs["sha256"] = digest.hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            if file["images"].shape != SHAPE or file["images"].dtype != np.uint8:
+                return False
+            expected = file.attrs["sha256"]
+        return hashlib.sha256(open_images(path)).hexdigest() == expected
+    except (OSError, KeyError, ValueError):
+        return False

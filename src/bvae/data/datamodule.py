@@ -1,0 +1,182 @@
+"""dSprites as a LightningDataModule: packed batches, unpacked on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from bvae.data import archives, cache, download
+from bvae.data.dsprites import IMAGE_SIZE, NUM_IMAGES, factors_of, render_all
+
+SOURCES = ("render", "file", "download")
+
+
+class PackedImages(Dataset):
+    """All of dSprites by arrays of indices, memory-mapped from a cache file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._images = cache.open_images(path)
+
+    def __reduce__(self) -> tuple[type[PackedImages], tuple[Path]]:
+        return PackedImages, (self.path,)  # a worker process maps the file itself
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Positions (B,) in the archive -> packed images (B, 512) uint8 and factors (B, 5) int64."""
+        return torch.from_numpy(self._images[indices]), torch.from_numpy(factors_of(indices))
+
+
+class Batches(Sampler[np.ndarray]):
+    """The given indices in batches: in order, or with a seed shuffled without replacement, anew each epoch.
+
+    The order is a function of the seed and the epoch, which Lightning sets by `set_epoch`.
+    """
+
+    def __init__(self, indices: np.ndarray, batch_size: int, seed: int | None = None) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.indices) / self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        indices = self.indices
+        if self.seed is not None:
+            indices = np.random.default_rng((self.seed, self.epoch)).permutation(indices)
+        for start in range(0, len(indices), self.batch_size):
+            yield indices[start : start + self.batch_size]
+
+
+@lru_cache
+def _pixels_of_a_byte(device: torch.device) -> Tensor:
+    """(256, 8): a byte's pixels, the first in the highest bit."""
+    return ((torch.arange(256, device=device)[:, None] >> torch.arange(7, -1, -1, device=device)) & 1).float()
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """(B, 512) uint8 -> images (B, 1, 64, 64) of 0.0 and 1.0, on the tensor's own device."""
+    pixels = F.embedding(packed.int(), _pixels_of_a_byte(packed.device))  # of the ways to unpack, the fastest
+    return pixels.view(-1, 1, IMAGE_SIZE, IMAGE_SIZE)
+
+
+class DSpritesDataModule(LightningDataModule):
+    """All 737,280 images of dSprites (Matthey et al. 2017) and their factors.
+
+    A batch is images (B, 1, 64, 64) of 0.0 and 1.0 and factors (B, 5): class indices of shape, scale, orientation,
+    posX and posY. It leaves the loader packed, eight pixels a byte, and is unpacked on the device.
+
+    Args:
+        source: `render` draws the images, `file` reads an official archive, `download` fetches it.
+        path: the archive that `file` reads, an official `.npz` or `.hdf5`.
+        cache_dir: where the packed images are kept, 377 MB, made once.
+        batch_size: B.
+        val_fraction: share of the images held out for validation, 0 or more and under 1.
+        eval_images: how many images, drawn evenly over the set, `predict_dataloader` serves for tables and pictures.
+        seed: of the order of the batches, the images held out and those for evaluation.
+        num_workers: processes that load batches; the data is memory-mapped, so that 0 serves.
+        url: what `download` fetches.
+        md5: of that file.
+    """
+
+    def __init__(
+        self,
+        source: str = "render",
+        path: str | None = None,
+        cache_dir: str = "data",
+        batch_size: int = 64,
+        val_fraction: float = 0.0,
+        eval_images: int = 10_000,
+        seed: int = 0,
+        num_workers: int = 0,
+        url: str = download.URL,
+        md5: str = download.MD5,
+    ) -> None:
+        super().__init__()
+        if source not in SOURCES:
+            raise ValueError(f"data.source must be one of {', '.join(SOURCES)}, got {source!r}")
+        if source == "file" and path is None:
+            raise ValueError("data.source=file needs data.path=…, an official .npz or .hdf5")
+        if source != "file" and path is not None:
+            raise ValueError(f"data.path goes with data.source=file, got data.source={source}")
+        for name, value, least in (("batch_size", batch_size, 1), ("eval_images", eval_images, 2), ("seed", seed, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
+        if isinstance(val_fraction, str) or not 0 <= val_fraction < 1:
+            raise ValueError(f"data.val_fraction must be 0 or more and under 1, got {val_fraction!r}")
+        self.source = source
+        self.path = None if path is None else Path(path).expanduser().resolve()
+        self.cache_dir = Path(cache_dir).expanduser().resolve()
+        self.batch_size = batch_size
+        self.val_fraction = val_fraction
+        self.eval_images = min(eval_images, NUM_IMAGES)
+        self.seed = seed
+        self.num_workers = num_workers
+        self.url = url
+        self.md5 = md5
+
+    @property
+    def cache_file(self) -> Path:
+        """The packed images' file: one for each source, for an archive one for each state of the file."""
+        if self.source != "file":
+            return self.cache_dir / f"dsprites-{self.source}.h5"
+        if not self.path.is_file():
+            raise FileNotFoundError(f"data.path: there is no file {self.path}")
+        stat = self.path.stat()
+        key = hashlib.sha256(f"{self.path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:8]
+        return self.cache_dir / f"dsprites-file-{key}.h5"
+
+    def prepare_data(self) -> None:
+        """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
+        if self.source == "render":
+            cache.prepare(self.cache_file, "rendered", render_all)
+        elif self.source == "file":
+            cache.prepare(self.cache_file, str(self.path), lambda: archives.read(self.path))
+        else:
+            cache.prepare(self.cache_file, self.url, self._fetch)
+
+    def _fetch(self) -> Iterator[np.ndarray]:
+        archive = self.cache_dir / self.url.rpartition("/")[-1]
+        download.download(self.url, archive, self.md5)
+        return archives.read(archive)
+
+    def setup(self, stage: str | None = None) -> None:
+        self.images = PackedImages(self.cache_file)
+        order = np.random.default_rng(self.seed).permutation(NUM_IMAGES)
+        held_out = round(self.val_fraction * NUM_IMAGES)
+        self._val_indices, self._train_indices = np.sort(order[:held_out]), np.sort(order[held_out:])
+        self._eval_indices = np.sort(order[: self.eval_images])
+
+    def _loader(self, batches: Batches) -> DataLoader:
+        return DataLoader(self.images, sampler=batches, batch_size=None, num_workers=self.num_workers)
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(Batches(self._train_indices, self.batch_size, self.seed))
+
+    def val_dataloader(self) -> DataLoader | list:
+        return self._loader(Batches(self._val_indices, self.batch_size)) if len(self._val_indices) else []
+
+    def predict_dataloader(self) -> DataLoader:
+        """The images for evaluation, the same ones and in the same order at every call."""
+        return self._loader(Batches(self._eval_indices, 500))
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        packed, factors = batch
+        return unpack(packed), factors

@@ -1,0 +1,89 @@
+"""The official archive, fetched over HTTP so that a broken transfer loses nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+URL = (
+    "https://raw.githubusercontent.com/deepmind/dsprites-dataset/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5"
+)
+MD5 = "b331c4447a651c44bf5e8ae09022e230"
+_TRIES = 3
+_TIMEOUT = 30  # seconds without a byte
+_BLOCK = 1 << 20
+_RANGE_NOT_SATISFIABLE = 416
+
+
+def download(url: str, path: Path, md5: str) -> None:
+    """Fetch the file unless it's there with this md5.
+
+    What has arrived stays in `<path>.part`; the next try goes on from there where the server can, and starts again
+    where it can't.
+
+    Raises OSError when the transfer broke three times and ValueError when the file has another md5.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with FileLock(path.with_name(path.name + ".lock")):
+        if path.exists() and _md5(path) == md5:
+            return
+        resumed = _fetch(url, part)
+        if resumed and _md5(part) != md5:  # the older half may be another file's
+            part.unlink()
+            _fetch(url, part)
+        if (found := _md5(part)) != md5:
+            part.unlink()
+            raise ValueError(f"{url} has the md5 {found} where {md5} is expected: it is not the file asked for")
+        part.replace(path)
+
+
+def _fetch(url: str, part: Path) -> bool:
+    """Bring the whole file to `part`, in several tries if need be; says whether it went on from an earlier part."""
+    resumed = False
+    for attempt in range(1, _TRIES + 1):
+        try:
+            resumed |= _transfer(url, part)
+            return resumed
+        except HTTPError as error:
+            if error.code != _RANGE_NOT_SATISFIABLE:
+                raise OSError(f"can't download {url}: {error}; data.source=render needs no network") from error
+            part.unlink()
+        except (OSError, HTTPException) as error:
+            if attempt == _TRIES:
+                hint = "run again to go on, or use data.source=render, which needs no network"
+                raise OSError(f"can't download {url}: {error}; {hint}") from error
+    return resumed
+
+
+def _transfer(url: str, part: Path) -> bool:
+    have = part.stat().st_size if part.exists() else 0
+    request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urlopen(request, timeout=_TIMEOUT) as response:
+        resumed = response.status == 206
+        have = have if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with part.open("ab" if resumed else "wb") as file, Progress(TextColumn("Downloading"), *columns) as bar:
+            task = bar.add_task("", total=total, completed=have)
+            while block := response.read(_BLOCK):
+                file.write(block)
+                bar.advance(task, len(block))
+    if total is not None and part.stat().st_size != total:
+        raise OSError(f"the transfer broke off after {part.stat().st_size:,} of {total:,} bytes")
+    return resumed
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

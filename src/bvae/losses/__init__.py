@@ -1,0 +1,10 @@
+"""Objectives, one a file; each reads as its equation."""
+
+from bvae.losses.annealed import Annealed
+from bvae.losses.beta import Beta
+from bvae.losses.capacity import Capacity
+from bvae.losses.likelihoods import Bernoulli, Gaussian
+from bvae.losses.loss import Loss, Posterior, kl_divergence
+from bvae.losses.vae import ELBO
+
+__all__ = ["ELBO", "Annealed", "Bernoulli", "Beta", "Capacity", "Gaussian", "Loss", "Posterior", "kl_divergence"]

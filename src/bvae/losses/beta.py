@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from bvae.checks import not_negative
+from bvae.losses.loss import Loss, Posterior
+
+
+class Beta(Loss):
+    """The β-VAE: reconstruction + β·KL, Eq. 4 of Higgins et al. (2017), openreview.net/forum?id=Sy2fzU9gl.
+
+    Args:
+        beta: weight of the KL divergence; 1 is the ELBO, more presses harder for independent units.
+        likelihood: see `Loss`.
+    """
+
+    def __init__(self, beta: float = 4.0, likelihood: nn.Module | None = None) -> None:
+        super().__init__(likelihood)
+        self.beta = not_negative("beta", beta)
+
+    def forward(
+        self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int
+    ) -> dict[str, Tensor | float]:
+        terms = self.terms(images, logits, posterior)
+        loss = terms["reconstruction"] + self.beta * terms["kl"]
+        return {"loss": loss, **terms, "beta": self.beta}

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bvae.metrics.mutual_information import check, entropy, mutual_information
+
+
+def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
+    """The mutual information gap (MIG): Eq. 6 of Chen et al. (2018), arXiv:1802.04942.
+
+    For each factor, the mutual information with the unit that follows it most less that with the second, over the
+    factor's entropy; averaged over the factors that vary. Protocol of Locatello et al. (2019), arXiv:1811.12359:
+    posterior means in 20 equal bins from each unit's minimum to its maximum.
+
+    Args:
+        codes: posterior means, (N, D) float with D of 2 or more.
+        factors: (N, K) int.
+        num_bins: bins of a unit.
+
+    Returns a number in [0, 1]; 1 where each factor is followed by one unit only. Raises ValueError for NaN, for
+    shapes that don't fit and where no factor varies.
+    """
+    codes, factors = check(codes, factors)
+    if codes.shape[1] < 2:
+        raise ValueError(f"the gap needs two units or more, got codes of shape {codes.shape}")
+    varying = entropy(factors) > 0
+    if not varying.any():
+        raise ValueError("no factor varies")
+    second, first = np.sort(mutual_information(codes, factors[:, varying], num_bins), axis=0)[-2:]
+    return float(((first - second) / entropy(factors[:, varying])).mean())

@@ -1,0 +1,69 @@
+"""Modules and optimizers as plain containers, so that a checkpoint holds no code and loads with `weights_only=True`.
+
+A recipe is `{"class": "package.module.Class", "arguments": {...}}`, its arguments numbers, strings, None, lists and
+further recipes. It is read off an object whose constructor arguments are attributes of the same names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def describe(value: Any) -> Any:
+    """The recipe of a module or of a partial optimizer; plain values stand for themselves.
+
+    Raises ValueError where the object doesn't keep a constructor argument as an attribute, or keeps one that is
+    neither plain nor describable.
+    """
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, partial):
+        return _recipe(value.func, value.keywords)
+    if isinstance(value, nn.Module):
+        names = inspect.signature(type(value).__init__).parameters.values()
+        arguments = {p.name: getattr(value, p.name, p) for p in names if p.name != "self"}
+        for name, argument in arguments.items():
+            if isinstance(argument, inspect.Parameter):
+                raise ValueError(f"{type(value).__name__} must keep its argument {name!r} as an attribute of that name")
+        return _recipe(type(value), arguments)
+    raise ValueError(f"a checkpoint can't describe {value!r}: it is neither a plain value nor a module")
+
+
+def _recipe(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "class": f"{cls.__module__}.{cls.__qualname__}",
+        "arguments": {name: describe(argument) for name, argument in arguments.items()},
+    }
+
+
+def build(recipe: Any) -> Any:
+    """The module, or the partial optimizer, that the recipe describes; plain values stand for themselves.
+
+    Raises ValueError for a class that can't be found or is neither a module nor an optimizer: nothing else that a
+    file names is ever called.
+    """
+    if isinstance(recipe, list):
+        return [build(item) for item in recipe]
+    if not isinstance(recipe, dict):
+        return recipe
+    module_name, _, name = recipe["class"].rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the checkpoint needs the class {recipe['class']}, which can't be imported: {error}"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module | Optimizer)):
+        raise ValueError(f"the checkpoint names {recipe['class']}, which is neither a torch module nor an optimizer")
+    arguments = {key: build(value) for key, value in recipe["arguments"].items()}
+    return partial(cls, **arguments) if issubclass(cls, Optimizer) else cls(**arguments)

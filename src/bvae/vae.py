@@ -1,0 +1,133 @@
+"""The variational autoencoder as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from bvae.losses import Loss, Posterior
+from bvae.recipes import build, describe
+
+# Where σ² would leave 2e-9 … 5e8, exp() is near overflow in single precision; trained units stay far inside.
+_LOG_VARIANCE_BOUND = 20.0
+
+_ADAM = partial(Adam, lr=5e-4)
+_PARTS = ("encoder", "decoder", "loss", "optimizer")
+
+
+class VAE(LightningModule):
+    """A VAE (Kingma & Welling 2014, arXiv:1312.6114) around an encoder, a decoder and an objective.
+
+    A checkpoint describes its parts in plain containers, so that `VAE.load_from_checkpoint(path)` rebuilds them by
+    itself and reads the file with `weights_only=True`.
+
+    Args:
+        encoder: images (B, C, H, W) -> (B, 2D), the means and then the log-variances of q(z|x).
+        decoder: latents (B, D) -> logits (B, C, H, W).
+        loss: the objective, see `bvae.losses.Loss`.
+        optimizer: makes the optimizer from the parameters; Adam with a learning rate of 5e-4 unless given.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        loss: Loss,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = _ADAM,
+    ) -> None:
+        super().__init__()
+        dims = getattr(encoder, "latent_dim", None), getattr(decoder, "latent_dim", None)
+        if None not in dims and dims[0] != dims[1]:
+            raise ValueError(f"encoder and decoder must agree on latent_dim, got {dims[0]} and {dims[1]}")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.loss = loss
+        self.optimizer = optimizer
+
+    def encode(self, images: Tensor) -> Posterior:
+        """(B, C, H, W) in [0, 1] -> q(z|x): mean and log σ², each (B, D)."""
+        mean, log_variance = self.encoder(images).chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, D) -> logits (B, C, H, W); their sigmoid is the image."""
+        return self.decoder(latents)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Posterior, Tensor]:
+        """(B, C, H, W) -> logits (B, C, H, W), q(z|x), and the latents (B, D) sampled from it."""
+        posterior = self.encode(images)
+        deviation = torch.exp(0.5 * posterior.log_variance)
+        latents = posterior.mean + deviation * torch.randn_like(deviation)
+        return self.decode(latents), posterior, latents
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images decoded from their posterior means: (B, C, H, W) -> (B, C, H, W) in [0, 1]."""
+        return self.decode(self.encode(images).mean).sigmoid()
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """n images decoded from the prior N(0, I): (n, C, H, W) in [0, 1]."""
+        return self.decode(torch.randn(n, self.decoder.latent_dim, device=self.device)).sigmoid()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step("train", batch)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step("val", batch)
+
+    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images = batch[0]
+        terms = self.loss(images, *self(images), step=self.global_step)
+        if stage == "val" or self.logs_this_step:
+            kl_per_unit = terms.pop("kl_per_unit")
+            terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
+            self.log_dict({f"{stage}/{name}": value for name, value in terms.items()}, batch_size=len(images))
+        return terms["loss"]
+
+    @property
+    def logs_this_step(self) -> bool:
+        """Whether the trainer writes its logs at this training step."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or bool(self.trainer.fast_dev_run)
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.optimizer(self.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["vae"] = {}
+        for name in _PARTS:
+            try:
+                checkpoint["vae"][name] = describe(getattr(self, name))
+            except ValueError:
+                # The part is given again when the file is loaded, as `load_from_checkpoint` says.
+                checkpoint["vae"][name] = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | PathLike, map_location: Any = "cpu", **parts: Any) -> VAE:
+        """The model of a checkpoint, in evaluation mode. The file is read with `weights_only=True`.
+
+        Args:
+            checkpoint_path: a file that the trainer saved.
+            map_location: the device to load to, as for `torch.load`.
+            parts: `encoder`, `decoder`, `loss` or `optimizer`, in place of the checkpoint's. Needed for a part that
+                doesn't keep its constructor arguments as attributes, which a checkpoint can't describe.
+
+        Raises ValueError for a file that is no checkpoint of a `VAE` or that lacks a part.
+        """
+        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
+            raise ValueError(f"{checkpoint_path} is no checkpoint of a VAE")
+        recipes = {name: recipe for name, recipe in checkpoint["vae"].items() if name not in parts}
+        for name, recipe in recipes.items():
+            if recipe is None:
+                raise ValueError(f"{checkpoint_path} doesn't say how its {name} was made: pass {name}=…")
+            parts[name] = build(recipe)
+        vae = cls(**parts)
+        vae.load_state_dict(checkpoint["state_dict"])
+        return vae.to(map_location).eval()
