@@ -30,13 +30,21 @@ def describe(value: Any) -> Any:
     if isinstance(value, partial):
         return _recipe(value.func, value.keywords)
     if isinstance(value, nn.Module):
-        names = inspect.signature(type(value).__init__).parameters.values()
-        arguments = {p.name: getattr(value, p.name, p) for p in names if p.name != "self"}
-        for name, argument in arguments.items():
-            if isinstance(argument, inspect.Parameter):
-                raise ValueError(f"{type(value).__name__} must keep its argument {name!r} as an attribute of that name")
-        return _recipe(type(value), arguments)
+        return _recipe(type(value), {name: _attribute(value, name) for name in _arguments(type(value))})
     raise ValueError(f"a checkpoint can't describe {value!r}: it is neither a plain value nor a module")
+
+
+def _arguments(cls: type) -> list[str]:
+    """The names of the constructor's arguments; `nn.Module`'s own takes none."""
+    if cls.__init__ is nn.Module.__init__:
+        return []
+    return list(inspect.signature(cls.__init__).parameters)[1:]
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    if not hasattr(module, name):
+        raise ValueError(f"{type(module).__name__} must keep its argument {name!r} as an attribute of that name")
+    return getattr(module, name)
 
 
 def _recipe(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:

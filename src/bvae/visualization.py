@@ -124,7 +124,7 @@ def _enlarge(frame: np.ndarray, scale: int) -> Image.Image:
 
 
 def _show(axis, picture: Tensor) -> None:
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
     axis.set_xticks([])
     axis.set_yticks([])
 

@@ -23,8 +23,8 @@ class Annealed(Loss):
 
     def __init__(
         self,
-        beta_start: float = 120.0,
-        beta_end: float = 6.0,
+        beta_start: float = 60.0,
+        beta_end: float = 8.0,
         anneal_steps: int = 4_500,
         hold_steps: int = 300,
         likelihood: nn.Module | None = None,

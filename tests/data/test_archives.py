@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bvae.data import DSpritesDataModule, archives, cache
+from bvae.data.dsprites import NUM_IMAGES, factors_of, render
+
+SHAPE = (NUM_IMAGES, 64, 64)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Both layouts, written by the command."""
+    folder = tmp_path_factory.mktemp("archives")
+    paths = {suffix: folder / f"dsprites.{suffix}" for suffix in ("npz", "hdf5")}
+    command = [sys.executable, "-m", "bvae.data", "export"]
+    jobs = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) for path in paths.values()]
+    for job, path in zip(jobs, paths.values(), strict=True):
+        out, _ = job.communicate(timeout=300)
+        assert job.returncode == 0
+        assert f"Wrote {path}" in out
+    return paths
+
+
+@pytest.mark.parametrize("suffix", ["npz", "hdf5"])
+def test_an_archive_reads_back_as_the_rendered_set(exported, suffix, cache_dir, tmp_path):
+    data = DSpritesDataModule(source="file", path=str(exported[suffix]), cache_dir=str(tmp_path))
+    data.prepare_data()
+    rendered = cache.open_images(cache_dir / "dsprites-render.h5")
+    assert np.array_equal(cache.open_images(data.cache_file), rendered)
+    with h5py.File(data.cache_file) as file:
+        assert file.attrs["source"] == str(exported[suffix])
+
+
+def test_other_libraries_find_the_official_npz(exported):
+    with np.load(exported["npz"], allow_pickle=True, encoding="latin1") as archive:
+        assert sorted(archive) == ["imgs", "latents_classes", "latents_values", "metadata"]
+        metadata = archive["metadata"][()]
+        assert list(metadata["latents_sizes"]) == [1, 3, 6, 40, 32, 32]
+        assert metadata["latents_names"] == ("color", "shape", "scale", "orientation", "posX", "posY")
+        classes, values = archive["latents_classes"], archive["latents_values"]
+    assert classes.dtype == np.int64
+    assert values.dtype == np.float64
+    assert classes[-1].tolist() == [0, 2, 5, 39, 31, 31]
+    assert values[-1].tolist() == [1, 3, 1, 2 * np.pi, 1, 1]
+    assert values[0].tolist() == [1, 1, 0.5, 0, 0, 0]
+
+
+def test_other_libraries_find_the_official_hdf5(exported):
+    with h5py.File(exported["hdf5"]) as archive:
+        assert archive["imgs"].shape == SHAPE
+        assert archive["imgs"].dtype == np.uint8
+        assert archive["imgs"].compression == "gzip"
+        assert archive["latents/values"].shape == archive["latents/classes"].shape == (NUM_IMAGES, 6)
+        index = 123_456
+        assert np.array_equal(archive["imgs"][index], render(*factors_of(index))[0])
+
+
+def sparse_hdf5(path: Path, shape=SHAPE, dtype=np.uint8, classes=None) -> Path:
+    """An archive of black images that takes no time to write."""
+    with h5py.File(path, "w") as archive:
+        archive.create_dataset("imgs", shape, dtype, chunks=(1024, 64, 64), compression="gzip")
+        archive["latents/classes"] = archives._latent_classes() if classes is None else classes
+    return path
+
+
+def truncated(path: Path, source: Path) -> Path:
+    path.write_bytes(source.read_bytes()[:2_000_000])
+    return path
+
+
+def small_npz(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def damaged_npz(path: Path, source: Path) -> Path:
+    with zipfile.ZipFile(source) as archive:
+        start = archive.getinfo("imgs.npy").header_offset
+    data = bytearray(source.read_bytes())
+    data[start + 10_000 : start + 10_100] = bytes(100)
+    path.write_bytes(data)
+    return path
+
+
+def not_binary(path: Path) -> Path:
+    with h5py.File(sparse_hdf5(path), "r+") as archive:
+        archive["imgs"][1000, 3, 3] = 255
+    return path
+
+
+CLASSES = np.zeros((4, 6), dtype=np.int64)
+BAD = {
+    "missing": (lambda folder, _: folder / "none.npz", "there is no file"),
+    "foreign": (lambda folder, _: (folder / "x.png", (folder / "x.png").touch())[0], r"ends in \.npz, \.hdf5, \.h5"),
+    "no zip": (lambda folder, _: (folder / "x.npz", (folder / "x.npz").write_text("hello"))[0], "damaged or no .npz"),
+    "truncated npz": (lambda folder, good: truncated(folder / "x.npz", good["npz"]), "is damaged or no .npz archive"),
+    "damaged npz": (lambda folder, good: damaged_npz(folder / "x.npz", good["npz"]), "is damaged or no .npz archive"),
+    "truncated hdf5": (lambda folder, good: truncated(folder / "x.hdf5", good["hdf5"]), "is damaged or no .hdf5"),
+    "no key": (lambda folder, _: small_npz(folder / "x.npz", a=CLASSES), "the key 'latents_classes' is missing"),
+    "no images": (lambda folder, _: small_npz(folder / "x.npz", latents_classes=CLASSES), "the key 'imgs' is missing"),
+    "pickled": (
+        lambda folder, _: small_npz(folder / "x.npz", latents_classes=np.array([{}], dtype=object)),
+        "'latents_classes' must be a plain array",
+    ),
+    "shape": (
+        lambda folder, _: small_npz(folder / "x.npz", latents_classes=CLASSES, imgs=np.zeros((4, 64, 64), np.uint8)),
+        r"must be uint8 of shape \(737280, 64, 64\), got uint8 \(4, 64, 64\)",
+    ),
+    "dtype": (lambda folder, _: sparse_hdf5(folder / "x.h5", dtype=np.float32), "must be uint8 .* got float32"),
+    "order": (
+        lambda folder, _: sparse_hdf5(folder / "x.h5", classes=CLASSES),
+        "not the full grid",
+    ),
+    "not binary": (lambda folder, _: not_binary(folder / "x.h5"), "is not binary: 'imgs' holds 255"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_ends_in_one_sentence_and_leaves_no_cache(case, exported, tmp_path):
+    make, message = BAD[case]
+    path = make(tmp_path, exported)
+    before = set(tmp_path.iterdir())
+
+    def prepare():
+        DSpritesDataModule(source="file", path=str(path), cache_dir=str(tmp_path)).prepare_data()
+
+    with pytest.raises((ValueError, OSError), match=message) as caught:
+        prepare()
+    assert "\n" not in str(caught.value)
+    assert {p for p in tmp_path.iterdir() if p.suffix != ".lock"} == before
+
+
+def test_export_refuses_other_layouts(tmp_path):
+    command = [sys.executable, "-m", "bvae.data", "export", str(tmp_path / "x.zip")]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert job.returncode == 1
+    assert job.stderr.startswith("bvae.data: an archive ends in .npz, .hdf5, .h5")
+    assert len(job.stderr.splitlines()) == 1

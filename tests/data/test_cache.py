@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import shutil
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from bvae.data import cache
+from bvae.data.datamodule import DSpritesDataModule
+from bvae.data.dsprites import NUM_IMAGES, render_all
+
+
+def blocks_of(value: int):
+    block = np.full((NUM_IMAGES // 8, 512), value, dtype=np.uint8)
+    return lambda: (block for _ in range(8))
+
+
+def must_not_render():
+    raise AssertionError("the cache was made again")
+
+
+def test_the_file_says_where_it_comes_from_and_what_it_holds(cache_dir):
+    with h5py.File(cache_dir / "dsprites-render.h5") as file:
+        assert file.attrs["source"] == "rendered"
+        assert list(file.attrs["factor_names"]) == ["shape", "scale", "orientation", "posX", "posY"]
+        assert list(file.attrs["factor_sizes"]) == [3, 6, 40, 32, 32]
+        digest = hashlib.sha256()
+        for block in render_all():
+            digest.update(block)
+        assert file.attrs["sha256"] == digest.hexdigest()
+    assert (cache_dir / "dsprites-render.h5").stat().st_size < 378e6
+    assert not list(cache_dir.glob(".*"))  # no temporary file is left
+
+
+def test_a_run_that_finds_the_cache_is_ready_within_a_second(cache_dir):
+    start = time.process_time()
+    data = DSpritesDataModule(cache_dir=str(cache_dir))
+    data.prepare_data()
+    data.setup()
+    next(iter(data.train_dataloader()))
+    assert time.process_time() - start < 1
+
+
+def test_a_whole_file_is_kept_and_a_damaged_one_is_made_again(tmp_path):
+    path = tmp_path / "cache.h5"
+    cache.prepare(path, "ones", blocks_of(1))
+    cache.prepare(path, "ones", must_not_render)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"damage")
+    cache.prepare(path, "twos", blocks_of(2))
+    assert cache.open_images(path)[-1, -1] == 2
+    with path.open("r+b") as file:
+        file.truncate(1000)
+    cache.prepare(path, "threes", blocks_of(3))
+    assert cache.open_images(path)[0, 0] == 3
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    def broken():
+        yield np.zeros((1024, 512), dtype=np.uint8)
+        raise ValueError("the source broke")
+
+    with pytest.raises(ValueError, match="the source broke"):
+        cache.prepare(tmp_path / "cache.h5", "broken", broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
+
+
+def test_no_room_is_said_in_a_sentence_and_the_old_file_stays(tmp_path, monkeypatch):
+    old = tmp_path / "cache.h5"
+    old.write_bytes(b"damaged, but not ours to lose")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10_000_000))
+    with pytest.raises(OSError, match=r"no room in .*: 377 MB are needed, 10 MB are free"):
+        cache.prepare(old, "ones", blocks_of(1))
+    assert old.read_bytes() == b"damaged, but not ours to lose"
+
+
+def _prepare_and_report(path: Path, made: multiprocessing.Queue) -> None:
+    def blocks():
+        made.put(1)
+        time.sleep(0.5)
+        return blocks_of(7)()
+
+    cache.prepare(path, "sevens", blocks)
+
+
+def test_of_processes_that_start_together_one_makes_the_file(tmp_path):
+    context = multiprocessing.get_context("fork")
+    made = context.Queue()
+    jobs = [context.Process(target=_prepare_and_report, args=(tmp_path / "cache.h5", made)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0] * 4
+    assert made.get(timeout=1) == 1
+    assert made.empty()

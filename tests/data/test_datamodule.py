@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from bvae.data import DSpritesDataModule, render
+from bvae.data.datamodule import Batches, PackedImages, unpack
+
+
+@pytest.fixture
+def data(cache_dir) -> DSpritesDataModule:
+    data = DSpritesDataModule(cache_dir=str(cache_dir), eval_images=700)
+    data.setup()
+    return data
+
+
+def test_a_batch_is_images_and_the_factors_they_were_drawn_from(data):
+    batch = next(iter(data.train_dataloader()))
+    assert batch[0].dtype == torch.uint8
+    assert batch[0].shape == (64, 512)
+    images, factors = data.on_after_batch_transfer(batch, 0)
+    assert images.shape == (64, 1, 64, 64)
+    assert images.dtype == torch.float32
+    assert factors.shape == (64, 5)
+    assert np.array_equal(images[:, 0].numpy(), render(*factors.numpy().T))
+
+
+def test_unpacking_is_numpys():
+    packed = torch.randint(0, 256, (3, 512), dtype=torch.uint8)
+    assert np.array_equal(unpack(packed).numpy().ravel(), np.unpackbits(packed.numpy().ravel()))
+    assert unpack(packed.to("meta")).device.type == "meta"  # on the device that the batch is on
+
+
+def test_an_epoch_is_every_image_once_in_an_order_of_seed_and_epoch(data):
+    loader = data.train_dataloader()
+    assert len(loader) == 11_520
+    first = np.concatenate(list(loader.sampler))
+    assert np.array_equal(np.sort(first), np.arange(737_280))
+    assert np.array_equal(first, np.concatenate(list(data.train_dataloader().sampler)))
+    loader.sampler.set_epoch(1)
+    second = np.concatenate(list(loader.sampler))
+    assert np.array_equal(np.sort(second), np.arange(737_280))
+    assert (first != second).mean() > 0.99
+    other = np.concatenate(list(Batches(np.arange(737_280), 64, seed=1)))
+    assert (first != other).mean() > 0.99
+
+
+def test_images_held_out_are_not_trained_on(cache_dir):
+    data = DSpritesDataModule(cache_dir=str(cache_dir), val_fraction=0.1, batch_size=100)
+    data.setup()
+    train = np.concatenate(list(data.train_dataloader().sampler))
+    val = np.concatenate(list(data.val_dataloader().sampler))
+    assert len(val) == 73_728
+    assert np.array_equal(np.sort(np.concatenate((train, val))), np.arange(737_280))
+    assert len(data.val_dataloader()) == 738  # the last one is short
+    assert DSpritesDataModule(cache_dir=str(cache_dir)).val_fraction == 0
+
+
+def test_evaluation_images_are_the_same_every_time(data):
+    first, second = (torch.cat([factors for _, factors in data.predict_dataloader()]) for _ in range(2))
+    assert torch.equal(first, second)
+    assert len(first) == 700
+    assert all(len(first[:, k].unique()) == size for k, size in enumerate((3, 6, 40, 32, 32)))
+
+
+def test_a_batch_of_64_costs_under_a_millisecond_of_cpu(data):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for each other on a busy machine count as CPU time too
+    try:
+        batches = iter(data.train_dataloader())
+        next(batches)
+        start = time.process_time()
+        for _ in range(200):
+            data.on_after_batch_transfer(next(batches), 0)
+        assert (time.process_time() - start) / 200 < 1e-3
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_workers_map_the_file_themselves(data):
+    assert len(pickle.dumps(data.images)) < 1000
+    again = pickle.loads(pickle.dumps(data.images))
+    assert isinstance(again, PackedImages)
+    assert torch.equal(again[np.arange(5)][0], data.images[np.arange(5)][0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": "web"}, "must be one of render, file, download, got 'web'"),
+        ({"source": "file"}, r"needs data\.path"),
+        ({"path": "x.npz"}, r"goes with data\.source=file"),
+        ({"batch_size": 0}, "batch_size must be a whole number of 1 or more, got 0"),
+        ({"batch_size": 6.4}, "batch_size must be a whole number"),
+        ({"val_fraction": 1.0}, "val_fraction must be 0 or more and under 1, got 1.0"),
+        ({"val_fraction": "half"}, "val_fraction must be 0 or more and under 1, got 'half'"),
+        ({"eval_images": 1}, "eval_images must be a whole number of 2 or more"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DSpritesDataModule(**arguments)

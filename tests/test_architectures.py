@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from bvae.data import render
+from bvae.losses import Capacity
+from bvae.vae import VAE
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_counts_are_those_worked_out_by_hand():
+    convolutions = (1 * 32 * 16 + 32) + 3 * (32 * 32 * 16 + 32)
+    assert parameters(ConvEncoder(10)) == convolutions + (512 * 256 + 256) + (256 * 256 + 256) + (256 * 20 + 20)
+    transposed = 3 * (32 * 32 * 16 + 32) + (32 * 1 * 16 + 1)
+    assert parameters(ConvDecoder(10)) == (10 * 256 + 256) + (256 * 256 + 256) + (256 * 512 + 512) + transposed
+    assert parameters(MLPEncoder(10)) == (4096 * 1200 + 1200) + (1200 * 1200 + 1200) + (1200 * 20 + 20)
+    assert parameters(MLPDecoder(10)) == (10 * 1200 + 1200) + 2 * (1200 * 1200 + 1200) + (1200 * 4096 + 4096)
+
+
+@pytest.mark.parametrize("encoder", [ConvEncoder, MLPEncoder])
+@pytest.mark.parametrize("decoder", [ConvDecoder, MLPDecoder])
+def test_any_encoder_goes_with_any_decoder(encoder, decoder):
+    codes = encoder(3)(torch.zeros(2, 1, 64, 64))
+    assert codes.shape == (2, 6)
+    assert decoder(3)(codes[:, :3]).shape == (2, 1, 64, 64)
+
+
+@pytest.mark.parametrize("module", [ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder])
+def test_weights_are_xavier_uniform_and_biases_zero(module):
+    for layer in module(10).modules():
+        if hasattr(layer, "bias"):
+            assert not layer.bias.any()
+            fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(layer.weight)
+            bound = (6 / (fan_in + fan_out)) ** 0.5
+            assert layer.weight.abs().max() <= bound
+            assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+def test_the_mlp_takes_the_papers_activation():
+    layers = MLPDecoder(10, activation=nn.Tanh()).layers
+    assert [type(layer) for layer in layers if not isinstance(layer, nn.Linear)] == [nn.Tanh] * 3 + [nn.Unflatten]
+
+
+@pytest.mark.parametrize("latent_dim", [0, -1, 2.5, "ten", True])
+def test_an_impossible_latent_dim_is_named(latent_dim):
+    with pytest.raises(ValueError, match="latent_dim must be a whole number of 1 or more, got"):
+        ConvEncoder(latent_dim)
+
+
+def reconstruction_under_pressure(reset: bool) -> float:
+    """Reconstruction in nats after 500 steps on 64 images at γ = 100 and 1 nat of capacity each 100 steps."""
+    torch.manual_seed(0)
+    vae = VAE(ConvEncoder(), ConvDecoder(), Capacity(gamma=100, max_capacity=20, anneal_steps=2_000))
+    if reset:
+        for layer in vae.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    rng = np.random.default_rng(0)
+    classes = [rng.integers(size, size=64) for size in (3, 6, 40, 32, 32)]
+    images = torch.from_numpy(render(*classes)).float().unsqueeze(1)
+    optimizer = vae.configure_optimizers()
+    last = []
+    for step in range(500):
+        batch = images[torch.randint(len(images), (32,))]
+        terms = vae.loss(batch, *vae(batch), step=step)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        last = [*last[-19:], terms["reconstruction"].item()]
+    return sum(last) / len(last)
+
+
+def test_the_initialisation_decides_whether_capacity_is_used():
+    assert reconstruction_under_pressure(reset=False) < 450  # PyTorch's own initialisation stays where black pixels are
+    assert reconstruction_under_pressure(reset=True) > 500

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from bvae.data import FACTOR_NAMES, FACTOR_SIZES
+from bvae.data.dsprites import factors_of
+from bvae.latents import Codes, encode, latent_table, write_csv
+from bvae.losses import Posterior
+
+
+@pytest.fixture
+def codes() -> Codes:
+    """Unit 0 is noise at the prior, 1 follows posX, 2 follows scale downwards, 3 follows posX and posY alike."""
+    rng = np.random.default_rng(0)
+    factors = factors_of(rng.integers(737_280, size=5_000))
+    unit = [(factors[:, k] / (FACTOR_SIZES[k] - 1) - 0.5) * 3 for k in range(5)]
+    means = np.stack((rng.normal(scale=0.01, size=5_000), unit[3], -unit[1], (unit[3] + unit[4]) / 2), axis=1)
+    log_variances = np.log(np.tile([0.99, 0.001, 0.01, 0.04], (5_000, 1)))
+    return Codes(Posterior(torch.from_numpy(means), torch.from_numpy(log_variances)), factors)
+
+
+def test_the_table_says_what_each_unit_follows(codes):
+    table = {row.unit: row for row in latent_table(codes, FACTOR_NAMES)}
+    assert [(table[u].factor, table[u].name, table[u].active) for u in (1, 2)] == [
+        ("posX", "pos X", True),
+        ("scale", "scale", True),
+    ]
+    assert table[1].correlation == pytest.approx(1)
+    assert table[2].correlation == pytest.approx(-1)
+    assert table[2].normalized_mi == pytest.approx(1)  # six values in 20 bins
+    assert table[1].normalized_mi == pytest.approx(np.log(20) / np.log(32), abs=0.03)  # 32 values in 20 bins
+    assert not table[0].active
+    assert table[0].name == ""
+    assert table[3].active
+    assert table[3].name == ""  # it follows two factors alike
+    assert [table[u].variance for u in range(4)] == pytest.approx([0.99, 0.001, 0.01, 0.04])
+    mean_square = (codes.posterior.mean[:, 1] ** 2).mean().item()
+    assert table[1].kl == pytest.approx(0.5 * (mean_square + 0.001 - np.log(0.001) - 1))
+
+
+def test_the_csv_has_the_units_with_the_most_kl_first(codes, tmp_path):
+    table = latent_table(codes, FACTOR_NAMES)
+    write_csv(table, tmp_path / "latents.csv")
+    with (tmp_path / "latents.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi"]
+    assert [int(row[0]) for row in rows[1:]] == [1, 2, 3, 0]
+    kls = [float(row[2]) for row in rows[1:]]
+    assert kls == sorted(kls, reverse=True)
+
+
+def test_encoding_goes_through_the_data_modules_images(cache_dir):
+    from bvae.architectures import ConvDecoder, ConvEncoder
+    from bvae.data import DSpritesDataModule, render
+    from bvae.losses import ELBO
+    from bvae.vae import VAE
+
+    data = DSpritesDataModule(cache_dir=str(cache_dir), eval_images=600)
+    data.setup()
+    vae = VAE(ConvEncoder(), ConvDecoder(), ELBO())
+    codes, images = encode(vae, data)
+    assert codes.posterior.mean.shape == codes.posterior.log_variance.shape == (600, 10)
+    assert np.array_equal(images[:, 0].numpy(), render(*codes.factors[: len(images)].T))
+    assert torch.allclose(codes.posterior.mean[: len(images)], vae.encode(images).mean, atol=1e-5)

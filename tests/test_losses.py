@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from bvae.losses import ELBO, Annealed, Bernoulli, Beta, Capacity, Gaussian, Posterior, kl_divergence
+
+
+def example(kl: float, batch: int = 4, units: int = 3) -> tuple[Tensor, Tensor, Posterior, Tensor]:
+    """Images, logits, a posterior with this KL in nats, all in its first unit's mean, and latents."""
+    images = torch.zeros(batch, 1, 8, 8)
+    mean = torch.zeros(batch, units)
+    mean[:, 0] = math.sqrt(2 * kl)
+    return images, torch.zeros(batch, 1, 8, 8), Posterior(mean, torch.zeros(batch, units)), mean
+
+
+RECONSTRUCTION = 64 * math.log(2)  # of 64 pixels at even odds
+
+
+def test_kl_of_known_gaussians():
+    mean = torch.tensor([[0.0, 1.0, 0.0, 2.0]])
+    log_variance = torch.tensor([[0.0, 0.0, math.log(4.0), math.log(0.25)]])
+    expected = [0.0, 0.5, 0.5 * (4 - math.log(4) - 1), 0.5 * (4 + 0.25 + math.log(4) - 1)]
+    assert kl_divergence(Posterior(mean, log_variance))[0].tolist() == pytest.approx(expected)
+    other = torch.distributions.kl_divergence(
+        torch.distributions.Normal(mean, (0.5 * log_variance).exp()), torch.distributions.Normal(0, 1)
+    )
+    assert torch.allclose(kl_divergence(Posterior(mean, log_variance)), other)
+
+
+def test_terms_are_sums_over_pixels_and_units_and_means_over_the_batch():
+    terms = ELBO()(*example(kl=3.0), step=0)
+    assert terms["reconstruction"].item() == pytest.approx(RECONSTRUCTION)
+    assert terms["kl"].item() == pytest.approx(3.0)
+    assert terms["kl_per_unit"].tolist() == pytest.approx([3.0, 0.0, 0.0])
+    assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + 3.0)
+
+
+def test_beta_weighs_the_kl():
+    assert Beta()(*example(kl=3.0), step=0)["loss"].item() == pytest.approx(RECONSTRUCTION + 4 * 3.0)
+
+
+@pytest.mark.parametrize(("kl", "step", "gap"), [(3.0, 0, 3.0), (3.0, 50, 2.0), (3.0, 100, 7.0), (12.0, 500, 2.0)])
+def test_capacity_is_charged_on_both_sides(kl, step, gap):
+    loss = Capacity(gamma=1000, max_capacity=10, anneal_steps=100)
+    terms = loss(*example(kl), step=step)
+    assert terms["capacity"] == min(step / 10, 10)
+    assert terms["capacity_gap"].item() == pytest.approx(gap)
+    assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + 1000 * gap, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kl", "sign"), [(3.0, -1), (7.0, 1)])
+def test_capacity_drives_the_kl_towards_c(kl, sign):
+    images, logits, posterior, latents = example(kl)
+    posterior.mean.requires_grad_()
+    Capacity(gamma=10, max_capacity=5, anneal_steps=1)(images, logits, posterior, latents, step=1)["loss"].backward()
+    gradient = posterior.mean.grad[:, 0]
+    assert torch.allclose(gradient, sign * 10 * posterior.mean[:, 0].detach() / len(images))
+
+
+def test_capacity_takes_the_batch_mean_before_the_bars():
+    images, logits, posterior, latents = example(kl=0.0, batch=2)
+    posterior.mean[0, 0] = math.sqrt(2 * 10)  # one image at 10 nats, one at 0: the mean is C
+    terms = Capacity(gamma=10, max_capacity=5, anneal_steps=1)(images, logits, posterior, latents, step=1)
+    assert terms["capacity_gap"].item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_annealed_falls_from_start_to_end_after_the_hold():
+    loss = Annealed(beta_start=64, beta_end=1, anneal_steps=6, hold_steps=10)
+    for step, beta in ((0, 64), (10, 64), (11, 32), (13, 8), (16, 1), (100, 1)):
+        terms = loss(*example(kl=3.0), step=step)
+        assert terms["beta"] == pytest.approx(beta)
+        assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + beta * 3.0, rel=1e-5)
+
+
+def test_likelihoods_are_those_of_torch_distributions():
+    images, logits = torch.rand(3, 1, 8, 8).round(), torch.randn(3, 1, 8, 8)
+    bernoulli = torch.distributions.Bernoulli(logits=logits).log_prob(images).sum(dim=(1, 2, 3))
+    assert torch.allclose(Bernoulli().log_prob(images, logits), bernoulli, atol=1e-4)
+    gaussian = torch.distributions.Normal(logits.sigmoid(), 0.3).log_prob(images).sum(dim=(1, 2, 3))
+    assert torch.allclose(Gaussian(variance=0.09).log_prob(images, logits), gaussian, atol=1e-3)
+    terms = Beta(likelihood=Gaussian(variance=0.09))(images, logits, Posterior(*torch.zeros(2, 3, 2)), None, step=0)
+    assert terms["reconstruction"].item() == pytest.approx(-gaussian.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [ELBO(), Beta(), Capacity(), Annealed()])
+@pytest.mark.parametrize("log_variance", [-80.0, 80.0])
+def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
+    images, logits, posterior, latents = example(kl=1.0)
+    posterior = Posterior(posterior.mean, torch.full_like(posterior.mean, log_variance).requires_grad_())
+    terms = loss(images, logits, posterior, latents, step=0)
+    terms["loss"].backward()
+    assert torch.isfinite(terms["loss"])
+    assert torch.isfinite(posterior.log_variance.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Beta(beta=-1), "beta must not be negative, got -1"),
+        (lambda: Beta(beta="big"), "beta must be a number, got 'big'"),
+        (lambda: Beta(beta=math.nan), "beta must be finite, got nan"),
+        (lambda: Capacity(gamma=-5), "gamma must not be negative, got -5"),
+        (lambda: Capacity(max_capacity=-1), "max_capacity must not be negative, got -1"),
+        (lambda: Capacity(anneal_steps=0), "anneal_steps must be 1 or more, got 0"),
+        (lambda: Capacity(anneal_steps=0.5), "anneal_steps must be a whole number, got 0.5"),
+        (lambda: Annealed(beta_end=0), "beta_end must be positive, got 0"),
+        (lambda: Annealed(hold_steps=-1), "hold_steps must be 0 or more, got -1"),
+        (lambda: Gaussian(variance=0), "variance must be positive, got 0"),
+        (lambda: Beta(likelihood="gaussian"), "type loss/likelihood=bernoulli or"),
+    ],
+)
+def test_impossible_values_are_named(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+import pytest
+
+from bvae.schedules import geometric, linear
+
+
+def test_linear_rises_in_equal_steps_and_stays():
+    assert [linear(step, 0, 25, 100_000) for step in (0, 50_000, 100_000, 250_000)] == [0, 12.5, 25, 25]
+    assert [linear(step, 4, 2, 10, hold=5) for step in (0, 5, 10, 15, 16)] == [4, 4, 3, 2, 2]
+
+
+def test_geometric_falls_by_one_factor_a_step():
+    assert [geometric(step, 64, 1, 6, hold=2) for step in (0, 2, 3, 5, 8, 9)] == pytest.approx([64, 64, 32, 8, 1, 1])

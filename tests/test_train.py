@@ -1,0 +1,244 @@
+"""The real train.py in a process of its own, the real wandb in offline mode."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from bvae.vae import VAE
+
+SHORT = ("trainer.max_steps=6", "trainer.log_every_n_steps=2", "callbacks.pictures.every_n_steps=4")
+WANDB = str(Path(sys.executable).with_name("wandb"))
+
+
+def run_folder(output: str) -> Path:
+    """The folder that the closing lines name."""
+    return Path(next(line for line in output.splitlines() if line.startswith("Pictures")).partition(": ")[2])
+
+
+def wandb_records(run: Path) -> list[dict]:
+    """What W&B's own reader finds in an offline run."""
+    (path,) = run.glob("*.wandb")
+    job = subprocess.run([WANDB, "leet", "inspect", "--json", path], capture_output=True, text=True, timeout=60)
+    assert job.returncode == 0, job.stderr
+    return [json.loads(line) for line in job.stdout.splitlines()]
+
+
+def history(records: list[dict]) -> dict[str, list]:
+    """Each logged key's values."""
+    values: dict[str, list] = {}
+    for record in records:
+        for key, value in record.get("history", {}).get("item", {}).items():
+            values.setdefault(key, []).append(value)
+    return values
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "wandb").glob("offline-run-*"))
+
+
+@pytest.fixture(scope="module")
+def run(train, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """One short run, and the folder that it was started in."""
+    folder = tmp_path_factory.mktemp("run")
+    job = train(folder, *SHORT, "loss=annealed", "callbacks.checkpoint.every_n_train_steps=3", "seed=3")
+    assert job.returncode == 0, job.stderr
+    return folder, job
+
+
+def test_a_run_ends_with_its_table_and_says_where_everything_is(run):
+    folder, job = run
+    assert "Latent units" in job.stdout
+    (wandb_run,) = offline_runs(folder)
+    assert f"wandb sync wandb/{wandb_run.name}" in job.stdout
+    assert "wandb leet wandb" in job.stdout
+    assert "step 6 of 6  loss" in job.stdout
+    assert job.stderr == ""
+
+
+def test_a_run_leaves_its_files(run):
+    folder, job = run
+    output = run_folder(job.stdout)
+    assert output.is_relative_to(folder / "outputs")
+    for name in (".hydra/config.yaml", "checkpoints/step=3.ckpt", "checkpoints/step=6.ckpt", "checkpoints/last.ckpt"):
+        assert (output / name).is_file(), name
+    for name in ("reconstructions.png", "traversals.png", "traversals.gif", "traversals/unit_9.gif"):
+        with Image.open(output / name) as picture:
+            picture.load()
+            assert getattr(picture, "n_frames", 1) > 1 or name.endswith("png")
+    with (output / "latents.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi"]
+    assert sorted(int(row["unit"]) for row in rows) == list(range(10))
+    with (output / "metrics.csv").open() as file:
+        metrics = list(csv.DictReader(file))
+    train_rows = [row for row in metrics if row["train/loss"]]
+    assert [int(row["step"]) for row in train_rows] == [1, 3, 5]
+    for row in train_rows:
+        kl, beta = float(row["train/kl"]), float(row["train/beta"])
+        assert float(row["train/loss"]) == pytest.approx(float(row["train/reconstruction"]) + beta * kl, rel=1e-5)
+        assert sum(float(row[f"train/kl_unit/{unit}"]) for unit in range(10)) == pytest.approx(kl, rel=1e-4)
+        assert float(row["train/images_per_second"]) > 0
+    assert [int(row["step"]) for row in metrics if row["val/mig"]] == [4, 6]
+
+
+def test_the_last_checkpoint_is_the_trained_model(run):
+    output = run_folder(run[1].stdout)
+    checkpoint = torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6
+    assert VAE.load_from_checkpoint(output / "checkpoints" / "last.ckpt").loss.beta_start == 60
+    model = VAE.load_from_checkpoint(output / "checkpoints" / "step=3.ckpt")
+    assert not torch.equal(model.encoder.layers[0].weight, checkpoint["state_dict"]["encoder.layers.0.weight"])
+
+
+def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
+    folder, job = run
+    (wandb_run,) = offline_runs(folder)
+    records = wandb_records(wandb_run)
+    config = {}
+    for record in records:
+        config |= record.get("config", {}).get("update", {})
+    assert config["loss"]["_target_"] == "bvae.losses.Annealed"
+    assert config["loss"]["beta_start"] == 60
+    assert config["seed"] == 3
+    assert config["model"]["encoder"]["latent_dim"] == 10  # nested and resolved
+    assert config == config | yaml.safe_load((run_folder(job.stdout) / "hparams.yaml").read_text())
+    logged = history(records)
+    assert logged["train/beta"] == [60, 60, 60]
+    assert all(len(logged[f"train/{term}"]) == 3 for term in ("loss", "reconstruction", "kl", "kl_unit/0"))
+    assert len(logged["val/mig"]) == 2
+    assert logged["trainer/global_step"][0] == 1
+    for key, kind, count in (
+        ("pictures/reconstructions", "image-file", 2),
+        ("pictures/traversals", "image-file", 2),
+        ("pictures/traversals_gif", "video-file", 1),
+        ("latents", "table-file", 2),
+    ):
+        assert logged[f"{key}._type"] == [kind] * count
+        assert all((wandb_run / "files" / path).is_file() for path in logged[f"{key}.path"])
+    table = json.loads((wandb_run / "files" / logged["latents.path"][-1]).read_text())
+    assert table["columns"][:4] == ["unit", "variance", "kl", "active"]
+    assert [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"] == [0]
+
+
+def test_one_seed_gives_the_same_numbers_twice_and_another_gives_others(run, train, tmp_path):
+    def numbers(output: Path) -> list[dict]:
+        with (output / "metrics.csv").open() as file:
+            return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in csv.DictReader(file)]
+
+    again = train(tmp_path, *SHORT, "loss=annealed", "seed=3", "logger=csv")
+    assert again.returncode == 0, again.stderr
+    first, second = run_folder(run[1].stdout), run_folder(again.stdout)
+    assert numbers(first) == numbers(second)
+    states = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for f in (first, second)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not (tmp_path / "wandb").exists()  # logger=csv asks for none
+    other = train(tmp_path, *SHORT, "loss=annealed", "seed=4", "logger=csv")
+    assert numbers(first) != numbers(run_folder(other.stdout))
+
+
+def test_a_sweep_groups_its_runs_and_outlives_a_failed_job(train, tmp_path):
+    job = train(tmp_path, "-m", "loss.gamma=100,-1,1000", *SHORT)
+    assert job.returncode == 1
+    assert "At least one job of the sweep failed" in job.stderr
+    (sweep,) = (path for path in (tmp_path / "multirun").glob("*/*"))
+    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "2", "multirun.yaml"]
+    assert "gamma must not be negative, got -1" in (sweep / "1" / "train.log").read_text()
+    assert all((sweep / number / "traversals.png").is_file() for number in "02")
+    runs = [next(r["run"] for r in wandb_records(path) if r["type"] == "run") for path in offline_runs(tmp_path)]
+    assert len(runs) == 2
+    assert {run["run_group"] for run in runs} == {sweep.relative_to(tmp_path).as_posix()}
+    assert {word for run in runs for word in run["display_name"].split() if "gamma" in word} == {
+        "loss.gamma=100",
+        "loss.gamma=1000",
+    }
+
+
+def test_a_job_that_breaks_while_it_trains_leaves_its_trace(train, tmp_path):
+    (tmp_path / "traversals.png").mkdir()  # where the picture belongs
+    job = train(tmp_path, "-m", f"callbacks.pictures.folder={tmp_path},{tmp_path / 'good'}", *SHORT, "logger=csv")
+    assert job.returncode == 1
+    (broken, good) = sorted(path for path in (tmp_path / "multirun").glob("*/*/*") if path.is_dir())
+    assert "IsADirectoryError" in (broken / "train.log").read_text()
+    assert (good / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_ctrl_c_saves_draws_and_finishes(cache_dir, tmp_path):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, str(root / "train.py"), f"data.cache_dir={cache_dir}", "data.eval_images=500"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"PYTHONUNBUFFERED": "1"}
+    job = subprocess.Popen(
+        [*command, "trainer.max_steps=100000", "trainer.log_every_n_steps=1"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (metrics := list(tmp_path.glob("outputs/*/*/metrics.csv"))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1)
+    job.send_signal(signal.SIGINT)
+    output, _ = job.communicate(timeout=120)
+    assert job.returncode == 130
+    assert "Latent units" in output
+    folder = metrics[0].parent
+    assert (folder / "traversals.gif").is_file()
+    step = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    with (folder / "metrics.csv").open() as file:
+        assert max(int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]) == step - 1
+    records = wandb_records(offline_runs(tmp_path)[0])
+    assert [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.gama=3"], "loss has no key 'gama', its keys are anneal_steps, gamma, .*did you mean gamma"),
+        (["los=beta"], "the configuration has no key 'los', .*did you mean loss"),
+        (["loss=foo"], "there is no loss=foo; choose one of annealed, beta, capacity, vae"),
+        (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),
+        (["loss.gamma=-1"], "loss: gamma must not be negative, got -1"),
+        (["model.latent_dim=0"], "latent_dim must be a whole number of 1 or more, got 0"),
+        (["trainer.max_steps=many"], "trainer.max_steps must be a number, got 'many'"),
+        (["optimizer.lr=-1"], "Invalid learning rate: -1"),
+        (["data.source=file", "data.path=none.npz"], "there is no file .*none.npz"),
+        (["loss.likelihood=gaussian"], "type loss/likelihood=bernoulli or"),
+        (["seed=-1"], "seed must be 0 or more, got -1"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_a_mistake_ends_in_one_sentence(train, tmp_path, overrides, message):
+    job = train(tmp_path, *overrides)
+    assert job.returncode == 1
+    lines = (job.stdout + job.stderr).strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(message, lines[0])
+    assert not offline_runs(tmp_path)
+
+
+def test_help_reads_well_and_full_errors_are_to_be_had(train, tmp_path):
+    job = train(tmp_path, "--help")
+    assert job.returncode == 0
+    for text in ("python train.py experiment=quick", "loss: annealed, beta, capacity, vae", "gamma: 1000.0"):
+        assert text in job.stdout
+    assert "Traceback" in train(tmp_path, "loss.gamma=-1", HYDRA_FULL_ERROR="1").stdout
+
+
+def test_wandb_mode_is_respected(train, tmp_path):
+    job = train(tmp_path, *SHORT, WANDB_MODE="disabled")
+    assert job.returncode == 0, job.stderr
+    assert "wandb sync" not in job.stdout
+    assert not offline_runs(tmp_path)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from lightning import Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder
+from bvae.losses import Annealed, Beta, Gaussian
+from bvae.recipes import build, describe
+from bvae.vae import VAE
+
+
+def small_vae(**parts) -> VAE:
+    parts = {"encoder": ConvEncoder(3), "decoder": ConvDecoder(3), "loss": Beta(beta=2.0)} | parts
+    return VAE(**parts)
+
+
+def checkpoint(vae: VAE, folder) -> str:
+    """Train for two steps on noise and save."""
+    images = DataLoader(TensorDataset(torch.rand(8, 1, 64, 64).round(), torch.zeros(8, 5)), batch_size=4)
+    trainer = Trainer(max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(vae, images)
+    path = str(folder / "vae.ckpt")
+    trainer.save_checkpoint(path)
+    return path
+
+
+def test_encoding_splits_means_from_log_variances():
+    vae = small_vae()
+    images = torch.rand(2, 1, 64, 64)
+    out = vae.encoder(images)
+    posterior = vae.encode(images)
+    assert torch.equal(posterior.mean, out[:, :3])
+    assert torch.equal(posterior.log_variance, out[:, 3:])
+
+
+def test_latents_are_samples_of_the_posterior():
+    class Constant(nn.Module):
+        latent_dim = 3
+
+        def forward(self, images):
+            return torch.tensor([1.0, -2.0, 0.0, 0.0, 2.0, -4.0]).repeat(len(images), 1)
+
+    logits, posterior, latents = small_vae(encoder=Constant())(torch.zeros(2_000, 1, 1, 1).expand(-1, 1, 1, 1))
+    assert logits.shape == (2_000, 1, 64, 64)
+    assert torch.allclose(latents.mean(dim=0), posterior.mean[0], atol=0.3)
+    assert torch.allclose(latents.std(dim=0), torch.tensor([1.0, torch.e, torch.e**-2]), rtol=0.1)
+
+
+def test_extreme_log_variances_give_finite_gradients():
+    vae = small_vae()
+    with torch.no_grad():
+        vae.encoder.layers[-1].bias[3:] = torch.tensor([1000.0, -1000.0, 0.0])
+    images = torch.rand(4, 1, 64, 64).round()
+    terms = vae.loss(images, *vae(images), step=0)
+    terms["loss"].backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in vae.parameters())
+
+
+def test_a_checkpoint_loads_by_its_path_alone_in_a_new_process(tmp_path):
+    vae = small_vae(
+        loss=Annealed(beta_start=9.0, likelihood=Gaussian(0.2)), optimizer=partial(torch.optim.Adagrad, lr=0.1)
+    )
+    path = checkpoint(vae, tmp_path)
+    torch.load(path, weights_only=True)
+    images = torch.rand(2, 1, 64, 64)
+    torch.save(images, tmp_path / "images.pt")
+    program = f"""
+import torch
+from bvae.vae import VAE
+vae = VAE.load_from_checkpoint({path!r})
+assert not vae.training and vae.loss.beta_start == 9.0 and vae.loss.likelihood.variance == 0.2
+assert type(vae.configure_optimizers()).__name__ == "Adagrad"
+images = torch.load({str(tmp_path / "images.pt")!r}, weights_only=True)
+posterior = vae.encode(images)
+assert posterior.mean.shape == (2, 3) and vae.decode(posterior.mean).shape == (2, 1, 64, 64)
+samples = vae.sample(5)
+assert samples.shape == (5, 1, 64, 64) and samples.min() >= 0 and samples.max() <= 1
+torch.save(vae.reconstruct(images).detach(), {str(tmp_path / "reconstruction.pt")!r})
+"""
+    job = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert job.returncode == 0, job.stderr
+    vae.eval()
+    reconstruction = torch.load(tmp_path / "reconstruction.pt", weights_only=True)
+    assert torch.allclose(reconstruction, vae.reconstruct(images), atol=1e-6)
+
+
+def test_parts_that_no_checkpoint_can_describe_are_given_again(tmp_path):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 6))
+    path = checkpoint(small_vae(encoder=encoder), tmp_path)
+    with pytest.raises(ValueError, match="doesn't say how its encoder was made: pass encoder=…"):
+        VAE.load_from_checkpoint(path)
+    again = VAE.load_from_checkpoint(path, encoder=nn.Sequential(nn.Flatten(), nn.Linear(4096, 6)))
+    assert torch.equal(again.encoder[1].weight, encoder[1].weight)
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    with pytest.raises(ValueError, match=r"foreign\.ckpt is no checkpoint of a VAE"):
+        VAE.load_from_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_recipes_call_modules_and_optimizers_only():
+    assert build(describe(Beta(beta=3.0))).beta == 3.0
+    assert build(describe(partial(torch.optim.Adam, lr=0.2, betas=(0.5, 0.9)))).keywords["betas"] == [0.5, 0.9]
+    with pytest.raises(ValueError, match=r"os\.system, which is neither a torch module nor an optimizer"):
+        build({"class": "os.system", "arguments": {"command": "true"}})
+    with pytest.raises(ValueError, match=r"needs the class nowhere\.Module, which can't be imported"):
+        build({"class": "nowhere.Module", "arguments": {}})
+
+
+def test_encoder_and_decoder_must_agree():
+    with pytest.raises(ValueError, match="must agree on latent_dim, got 3 and 4"):
+        small_vae(decoder=MLPDecoder(4))
