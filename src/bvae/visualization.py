@@ -56,7 +56,7 @@ def traversals(vae: VAE, latents: Tensor, table: Sequence[LatentUnit], columns: 
     figure = Figure(figsize=(2.4 + 0.8 * columns, 0.82 * len(table) + 0.4), dpi=100, layout="constrained")
     axes = figure.subplots(len(table), columns, squeeze=False)
     for axis, value in zip(axes[0], values, strict=True):
-        axis.set_title(f"{value:+.1f}", fontsize=8)
+        axis.set_title(f"{round(value.item(), 1) + 0.0:+.1f}", fontsize=8)  # + 0.0 rids zero of a minus
     for row, unit in zip(axes, table, strict=True):
         label = f"unit {unit.unit}: {caption(unit)}\nKL {unit.kl:.2f} nats\nvariance {unit.variance:.4f}"
         color = "black" if unit.active else "gray"

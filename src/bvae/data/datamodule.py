@@ -162,7 +162,7 @@ class DSpritesDataModule(LightningDataModule):
         order = np.random.default_rng(self.seed).permutation(NUM_IMAGES)
         held_out = round(self.val_fraction * NUM_IMAGES)
         self._val_indices, self._train_indices = np.sort(order[:held_out]), np.sort(order[held_out:])
-        self._eval_indices = np.sort(order[: self.eval_images])
+        self._eval_indices = order[: self.eval_images]
 
     def _loader(self, batches: Batches) -> DataLoader:
         return DataLoader(self.images, sampler=batches, batch_size=None, num_workers=self.num_workers)
