@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from bvae.cli import input_errors, job, run_app
 
 log = logging.getLogger("train")
+make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
 
 
 def name_run(cfg: DictConfig) -> None:
@@ -40,17 +42,13 @@ def train(cfg: DictConfig) -> None:
         with input_errors():
             seed_everything(whole("seed", cfg.seed, at_least=0), workers=True, verbose=False)
             whole("trainer.max_steps", cfg.trainer.max_steps, at_least=-1)
-            datamodule = instantiate(cfg.data)
-            vae = VAE(
-                encoder=instantiate(cfg.model.encoder),
-                decoder=instantiate(cfg.model.decoder),
-                loss=instantiate(cfg.loss),
-                optimizer=instantiate(cfg.optimizer),
-            )
+            datamodule = make(cfg.data)
+            parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
+            vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer))
             vae.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
-            callbacks = instantiate(cfg.callbacks)
-            loggers = instantiate(cfg.logger.loggers)
-            trainer = instantiate(cfg.trainer, callbacks=list(callbacks.values()), logger=list(loggers.values()))
+            callbacks = make(cfg.callbacks)
+            loggers = make(cfg.logger.loggers)
+            trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=list(loggers.values()))
             datamodule.prepare_data()
             for logger in trainer.loggers:
                 logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -175,26 +176,31 @@ def test_a_job_that_breaks_while_it_trains_leaves_its_trace(train, tmp_path):
     assert (good / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_ctrl_c_saves_draws_and_finishes(cache_dir, tmp_path):
-    root = Path(__file__).parents[1]
-    command = [sys.executable, str(root / "train.py"), f"data.cache_dir={cache_dir}", "data.eval_images=500"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"PYTHONUNBUFFERED": "1"}
+def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
+    command = [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"data.cache_dir={cache_dir}"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"COLUMNS": "160"}
+    terminal, theirs = pty.openpty()
     job = subprocess.Popen(
-        [*command, "trainer.max_steps=100000", "trainer.log_every_n_steps=1"],
+        [*command, "data.eval_images=500", "trainer.log_every_n_steps=1"],
         cwd=tmp_path,
         env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
     )
-    deadline = time.monotonic() + 120
-    while not (metrics := list(tmp_path.glob("outputs/*/*/metrics.csv"))) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1)
-    job.send_signal(signal.SIGINT)
-    output, _ = job.communicate(timeout=120)
-    assert job.returncode == 130
-    assert "Latent units" in output
-    folder = metrics[0].parent
+    os.close(theirs)
+    output, interrupted = "", False
+    with contextlib.suppress(OSError):  # how a terminal says that the program has ended
+        while chunk := os.read(terminal, 4096):
+            output += chunk.decode(errors="replace")
+            if "images/s" in output and not interrupted:
+                job.send_signal(signal.SIGINT)
+                interrupted = True
+    os.close(terminal)
+    assert job.wait(timeout=60) == 130
+    assert re.search(r"Training.*/150000.*loss \d.*rec \d.*KL \d.*C \d.*left", output)
+    assert output.index("Training") < output.index("Latent units") < output.index("wandb sync")
+    (folder,) = tmp_path.glob("outputs/*/*")
     assert (folder / "traversals.gif").is_file()
     step = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     with (folder / "metrics.csv").open() as file:

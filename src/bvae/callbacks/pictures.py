@@ -47,12 +47,13 @@ class LatentPictures(Callback):
             self._draw(trainer, pl_module, last=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw(trainer, pl_module, last=True)
-        self._print()
-
-    @rank_zero_only
-    def _print(self) -> None:
         console = Console()
+        with console.status("Drawing what the units encode"):
+            self._draw(trainer, pl_module, last=True)
+        if trainer.is_global_zero:
+            self._print(console)
+
+    def _print(self, console: Console) -> None:
         console.print(visualization.terminal_table(self.table))
         console.print(f"MIG {self.mig:.3f} (20 bins, posterior means)", highlight=False)
         console.print(f"Pictures and latents.csv: {self.folder}", highlight=False, soft_wrap=True)
