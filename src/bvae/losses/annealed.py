@@ -25,8 +25,8 @@ class Annealed(Loss):
         self,
         beta_start: float = 60.0,
         beta_end: float = 8.0,
-        anneal_steps: int = 4_500,
-        hold_steps: int = 300,
+        anneal_steps: int = 14_000,
+        hold_steps: int = 1_000,
         likelihood: nn.Module | None = None,
     ) -> None:
         super().__init__(likelihood)
