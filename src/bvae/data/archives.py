@@ -145,8 +145,8 @@ def _write_npz(path: Path, blocks: Iterator[np.ndarray]) -> None:
 
 def _write_hdf5(path: Path, blocks: Iterator[np.ndarray]) -> None:
     with h5py.File(path, "w") as archive:
-        archive["latents/classes"] = _latent_classes()
-        archive["latents/values"] = _latent_values()
+        for key, array in (("latents/classes", _latent_classes()), ("latents/values", _latent_values())):
+            archive.create_dataset(key, data=array, compression="gzip")
         chunks = (_BLOCK // 4, IMAGE_SIZE, IMAGE_SIZE)
         images = archive.create_dataset("imgs", IMAGES_SHAPE, np.uint8, chunks=chunks, compression="gzip")
         start = 0
