@@ -44,7 +44,7 @@ def train(cfg: DictConfig) -> None:
             whole("trainer.max_steps", cfg.trainer.max_steps, at_least=-1)
             datamodule = make(cfg.data)
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
-            vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer))
+            vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
             vae.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
             callbacks = make(cfg.callbacks)
             loggers = make(cfg.logger.loggers)

@@ -65,7 +65,7 @@ def reconstruction_under_pressure(reset: bool) -> float:
     rng = np.random.default_rng(0)
     classes = [rng.integers(size, size=64) for size in (3, 6, 40, 32, 32)]
     images = torch.from_numpy(render(*classes)).float().unsqueeze(1)
-    optimizer = vae.configure_optimizers()
+    optimizer = vae.configure_optimizers()["optimizer"]
     last = []
     for step in range(500):
         batch = images[torch.randint(len(images), (32,))]

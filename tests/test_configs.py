@@ -43,7 +43,7 @@ def test_every_yaml_instantiates(configuration, choice):
     if choice == "logger=tensorboard":
         pytest.importorskip("tensorboard", reason="an extra: pip install bvae[tensorboard]")
     cfg = configuration(choice)
-    for key in ("data", "optimizer", "callbacks", "trainer"):
+    for key in ("data", "optimizer", "scheduler", "callbacks", "trainer"):
         instantiate(cfg[key])
     vae = VAE(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))
     assert vae.encoder.latent_dim == 10

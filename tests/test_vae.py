@@ -76,7 +76,7 @@ import torch
 from bvae.vae import VAE
 vae = VAE.load_from_checkpoint({path!r})
 assert not vae.training and vae.loss.beta_start == 9.0 and vae.loss.likelihood.variance == 0.2
-assert type(vae.configure_optimizers()).__name__ == "Adagrad"
+assert type(vae.configure_optimizers()["optimizer"]).__name__ == "Adagrad"
 images = torch.load({str(tmp_path / "images.pt")!r}, weights_only=True)
 posterior = vae.encode(images)
 assert posterior.mean.shape == (2, 3) and vae.decode(posterior.mean).shape == (2, 1, 64, 64)
@@ -113,6 +113,14 @@ def test_recipes_call_modules_and_optimizers_only():
         build({"class": "os.system", "arguments": {"command": "true"}})
     with pytest.raises(ValueError, match=r"needs the class nowhere\.Module, which can't be imported"):
         build({"class": "nowhere.Module", "arguments": {}})
+
+
+def test_a_schedule_moves_the_learning_rate_each_step():
+    vae = small_vae(scheduler=partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=4))
+    images = DataLoader(TensorDataset(torch.zeros(4, 1, 64, 64), torch.zeros(4, 5)), batch_size=1)
+    trainer = Trainer(max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(vae, images)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(5e-4 / 2)  # half of the way down
 
 
 def test_encoder_and_decoder_must_agree():

@@ -11,6 +11,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from bvae.losses import Loss, Posterior
 from bvae.recipes import build, describe
@@ -33,6 +34,7 @@ class VAE(LightningModule):
         decoder: latents (B, D) -> logits (B, C, H, W).
         loss: the objective, see `bvae.losses.Loss`.
         optimizer: makes the optimizer from the parameters; Adam with a learning rate of 5e-4 unless given.
+        scheduler: makes a learning-rate schedule from the optimizer, stepped with each batch; none unless given.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class VAE(LightningModule):
         decoder: nn.Module,
         loss: Loss,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = _ADAM,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
         dims = getattr(encoder, "latent_dim", None), getattr(decoder, "latent_dim", None)
@@ -50,6 +53,7 @@ class VAE(LightningModule):
         self.decoder = decoder
         self.loss = loss
         self.optimizer = optimizer
+        self.scheduler = scheduler
 
     def encode(self, images: Tensor) -> Posterior:
         """(B, C, H, W) in [0, 1] -> q(z|x): mean and log σ², each (B, D)."""
@@ -96,8 +100,11 @@ class VAE(LightningModule):
         """Whether the trainer writes its logs at this training step."""
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or bool(self.trainer.fast_dev_run)
 
-    def configure_optimizers(self) -> Optimizer:
-        return self.optimizer(self.parameters())
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["vae"] = {}
@@ -116,7 +123,8 @@ class VAE(LightningModule):
             checkpoint_path: a file that the trainer saved.
             map_location: the device to load to, as for `torch.load`.
             parts: `encoder`, `decoder`, `loss` or `optimizer`, in place of the checkpoint's. Needed for a part that
-                doesn't keep its constructor arguments as attributes, which a checkpoint can't describe.
+                doesn't keep its constructor arguments as attributes, which a checkpoint can't describe. A `scheduler`
+                is none of the model's and is given again to train on.
 
         Raises ValueError for a file that is no checkpoint of a `VAE` or that lacks a part.
         """
