@@ -42,6 +42,12 @@ def test_the_table_says_what_each_unit_follows(codes):
     assert table[1].kl == pytest.approx(0.5 * (mean_square + 0.001 - np.log(0.001) - 1))
 
 
+def test_a_unit_that_never_moves_follows_nothing(codes):
+    codes.posterior.mean[:, 0] = 0.1
+    row = next(row for row in latent_table(codes, FACTOR_NAMES) if row.unit == 0)
+    assert (row.correlation, row.normalized_mi) == (0.0, 0.0)
+
+
 def test_the_csv_has_the_units_with_the_most_kl_first(codes, tmp_path):
     table = latent_table(codes, FACTOR_NAMES)
     write_csv(table, tmp_path / "latents.csv")

@@ -96,9 +96,9 @@ def write_csv(rows: list[LatentUnit], path: Path) -> None:
 
 
 def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
-    if code.std() == 0 or factor.std() == 0:
-        return 0.0
-    return float(np.corrcoef(code, factor)[0, 1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.corrcoef(code.astype(np.float64), factor)[0, 1]
+    return float(correlation) if np.isfinite(correlation) else 0.0  # one of the two is constant
 
 
 def _readable(factor: str) -> str:
