@@ -96,9 +96,9 @@ def write_csv(rows: list[LatentUnit], path: Path) -> None:
 
 
 def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = np.corrcoef(code.astype(np.float64), factor)[0, 1]
-    return float(correlation) if np.isfinite(correlation) else 0.0  # one of the two is constant
+    if np.ptp(code) == 0 or np.ptp(factor) == 0:
+        return 0.0  # a constant follows nothing
+    return float(np.corrcoef(code.astype(np.float64), factor)[0, 1])
 
 
 def _readable(factor: str) -> str:
