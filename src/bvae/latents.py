@@ -18,8 +18,8 @@ from bvae.vae import VAE
 
 # A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
 ACTIVE_BELOW = 0.85
-# A unit is named after a factor that it shares at least this part of the factor's entropy with, and twice what it
-# shares with any other.
+# A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
+# again as it shares with any other.
 _CLEAR_SHARE = 0.1
 
 
@@ -70,7 +70,7 @@ def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit
     for unit in np.argsort(kls)[::-1].tolist():
         second, first = np.argsort(share[unit])[-2:]
         active = variances[unit] < ACTIVE_BELOW
-        clear = active and share[unit, first] >= max(_CLEAR_SHARE, 2 * share[unit, second])
+        clear = active and share[unit, first] >= max(_CLEAR_SHARE, 1.5 * share[unit, second])
         rows.append(
             LatentUnit(
                 unit=unit,
