@@ -244,7 +244,8 @@ def test_help_reads_well_and_full_errors_are_to_be_had(train, tmp_path):
 
 
 def test_wandb_mode_is_respected(train, tmp_path):
-    job = train(tmp_path, *SHORT, WANDB_MODE="disabled")
+    job = train(tmp_path, "-m", "seed=0,1", *SHORT, WANDB_MODE="disabled")
     assert job.returncode == 0, job.stderr
+    assert "already in progress" not in job.stderr  # each job has a run of its own
     assert "wandb sync" not in job.stdout
     assert not offline_runs(tmp_path)

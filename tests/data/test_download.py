@@ -110,6 +110,12 @@ def test_no_server_is_said_in_a_sentence(server, tmp_path):
         download("http://127.0.0.1:1/archive.hdf5", tmp_path / "x", MD5)
 
 
+def test_the_data_module_says_that_the_download_failed(tmp_path):
+    data = DSpritesDataModule(source="download", url="http://127.0.0.1:1/archive.hdf5", cache_dir=str(tmp_path))
+    with pytest.raises(OSError, match=r"^can't download http"):
+        data.prepare_data()
+
+
 def test_the_data_module_trains_on_what_it_downloads(server, tmp_path):
     with h5py.File(tmp_path / "black.hdf5", "w") as archive:
         archive.create_dataset("imgs", archives.IMAGES_SHAPE, np.uint8, chunks=(1024, 64, 64), compression="gzip")

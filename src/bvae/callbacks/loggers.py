@@ -63,13 +63,15 @@ def finish(exit_code: int) -> list[str]:
     """End this process's W&B run, if there is one, so that the next job of a sweep gets its own; says how to see it."""
     wandb = sys.modules.get("wandb")  # not imported for this alone
     run = getattr(wandb, "run", None)
-    if run is None or run.disabled:
+    if run is None:
         return []
-    folder = Path(run.dir).parent
-    lines = [f"W&B dashboard in the terminal: wandb leet {folder.parent}"]
-    if run.offline:
-        lines.append(f"W&B in the browser:            wandb sync {folder}")
-    elif run.url:
-        lines.append(f"W&B in the browser:            {run.url}")
+    lines = []
+    if not run.disabled:
+        folder = Path(run.dir).parent
+        lines.append(f"W&B dashboard in the terminal: wandb leet {folder.parent}")
+        if run.offline:
+            lines.append(f"W&B in the browser:            wandb sync {folder}")
+        elif run.url:
+            lines.append(f"W&B in the browser:            {run.url}")
     wandb.finish(exit_code=exit_code)
     return lines

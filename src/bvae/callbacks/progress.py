@@ -6,9 +6,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 
-_SHOWN = {"reconstruction": "rec", "kl": "KL", "capacity": "C", "beta": "β"}
+_SHOWN = {"loss": "loss", "reconstruction": "rec", "kl": "KL", "capacity": "C", "beta": "β"}
 _LINES = 20  # of a whole training, where the output is no terminal
 
 
@@ -47,7 +46,9 @@ class StepProgress(ProgressBar):
     ) -> None:
         step = trainer.global_step
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, terms=self._terms(trainer))
+            self._bar.update(self._task, completed=step)
+            if step % trainer.log_every_n_steps == 0:  # the terms change no more often, and a GPU waits to read them
+                self._bar.update(self._task, terms=self._terms(trainer))
         elif trainer.is_global_zero and self._total and step % max(self._total // _LINES, 1) == 0:
             self._console.print(f"step {step:,} of {self._total:,}  {self._terms(trainer)}", highlight=False)
 
@@ -70,12 +71,7 @@ class StepProgress(ProgressBar):
     @staticmethod
     def _terms(trainer: Trainer) -> str:
         logged = trainer.logged_metrics
-        terms = [f"loss {float(logged['train/loss']):.1f}"] if "train/loss" in logged else []
-        terms += [f"{short} {_number(logged[f'train/{n}'])}" for n, short in _SHOWN.items() if f"train/{n}" in logged]
+        terms = [f"{short} {logged[f'train/{n}']:.1f}" for n, short in _SHOWN.items() if f"train/{n}" in logged]
         if "train/images_per_second" in logged:
-            terms.append(f"{float(logged['train/images_per_second']):,.0f} images/s")
+            terms.append(f"{logged['train/images_per_second']:,.0f} images/s")
         return "  ".join(terms)
-
-
-def _number(value: Tensor | float) -> str:
-    return f"{float(value):.1f}"

@@ -36,8 +36,9 @@ def prepare(path: Path, source: str, blocks: Callable[[], Iterable[np.ndarray]])
                 return
             _log.warning("%s is damaged and is made again", path)
         check_room(path.parent, int(np.prod(SHAPE)))
+        images = blocks()  # a source that can't be had is no failure to write
         with atomic_write(path) as partial:
-            _write(partial, source, blocks())
+            _write(partial, source, images)
 
 
 def open_images(path: Path) -> np.ndarray:
