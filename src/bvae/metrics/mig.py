@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import Tensor
 
-from bvae.metrics.mutual_information import check, entropy, mutual_information
+from bvae.metrics.arrays import check, varying
+from bvae.metrics.metric import CodesMetric
+from bvae.metrics.mutual_information import entropy, mutual_information
 
 
 def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
@@ -24,8 +29,24 @@ def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int =
     codes, factors = check(codes, factors)
     if codes.shape[1] < 2:
         raise ValueError(f"the gap needs two units or more, got codes of shape {codes.shape}")
-    varying = entropy(factors) > 0
-    if not varying.any():
-        raise ValueError("no factor varies")
-    second, first = np.sort(mutual_information(codes, factors[:, varying], num_bins), axis=0)[-2:]
-    return float(((first - second) / entropy(factors[:, varying])).mean())
+    (factors,) = varying(factors)
+    second, first = np.sort(mutual_information(codes, factors, num_bins), axis=0)[-2:]
+    return float(((first - second) / entropy(factors)).mean())
+
+
+class MutualInformationGap(CodesMetric):
+    """`mutual_information_gap` as a torchmetric."""
+
+    def __init__(self, num_bins: int = 20, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_bins = num_bins
+
+    @property
+    def protocol(self) -> str:
+        return (
+            f"Chen et al. 2018: posterior means in {self.num_bins} equal bins from minimum to maximum, "
+            "gap of the two largest mutual informations over the factor's entropy, mean over factors"
+        )
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        return mutual_information_gap(codes, factors, self.num_bins)

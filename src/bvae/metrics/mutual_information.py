@@ -5,21 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-
-def check(codes: ArrayLike, factors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (N, D) and factors (N, K) as arrays; raises ValueError for other shapes, NaN or factors of no integers."""
-    codes, factors = np.asarray(codes), np.asarray(factors)
-    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or not len(codes):
-        raise ValueError(f"codes must be (N, D) and factors (N, K) with one N, got {codes.shape} and {factors.shape}")
-    if not np.isfinite(codes).all():
-        raise ValueError("codes must be finite, got NaN or infinity")
-    if not np.issubdtype(factors.dtype, np.integer):
-        raise ValueError(f"factors must be integers, got {factors.dtype}")
-    return codes, factors
+from bvae.metrics.arrays import check
 
 
 def discretize(codes: np.ndarray, num_bins: int) -> np.ndarray:
     """Each unit's bin out of num_bins equal ones from its minimum to its maximum: (N, D) -> (N, D) int64."""
+    if num_bins < 2:
+        raise ValueError(f"num_bins must be 2 or more, got {num_bins}")
     low, high = codes.min(axis=0), codes.max(axis=0)
     width = np.where(high > low, high - low, 1.0)  # a constant unit lies in one bin
     return ((codes - low) / width * num_bins).astype(np.int64).clip(0, num_bins - 1)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from bvae.metrics.arrays import check_parts, split
+from bvae.metrics.metric import CodesMetric
+
+
+def explicitness(
+    codes_train: ArrayLike, factors_train: ArrayLike, codes_test: ArrayLike, factors_test: ArrayLike
+) -> float:
+    """The explicitness of Ridgeway & Mozer (2018), arXiv:1802.05312.
+
+    How well a logistic regression on all units tells each class of a factor from the others: the area under the ROC
+    curve on the test part, averaged over the classes and then over the factors that vary. Units are standardised on
+    the training part.
+
+    Args:
+        codes_train, codes_test: posterior means, (N, D) float.
+        factors_train, factors_test: (N, K) int.
+
+    Returns a number in [0, 1], where 0.5 is chance and 1 a perfect ranking. Raises ValueError for NaN, for shapes that
+    don't fit and where no factor varies.
+    """
+    # Imported where it is used: it takes seconds, which a training that asks for none of this shouldn't wait for.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    codes_train, factors_train, codes_test, factors_test = check_parts(
+        codes_train, factors_train, codes_test, factors_test
+    )
+    areas = []
+    for train, test in zip(factors_train.T, factors_test.T, strict=True):
+        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(codes_train, train)
+        probabilities = classifier.predict_proba(codes_test)
+        of_factor = [
+            roc_auc_score(test == value, probability)
+            for value, probability in zip(classifier.classes_, probabilities.T, strict=True)
+            if (test == value).any() and (test != value).any()  # no curve without both
+        ]
+        if of_factor:
+            areas.append(np.mean(of_factor))
+    if not areas:
+        raise ValueError("the test part has no factor with two classes that the training part knows")
+    return float(np.mean(areas))
+
+
+class Explicitness(CodesMetric):
+    """`explicitness` as a torchmetric; the parts for training and test are drawn from the collected rows."""
+
+    def __init__(self, num_train: int = 10_000, num_test: int = 5_000, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_train = num_train
+        self.num_test = num_test
+        self.seed = seed
+
+    @property
+    def protocol(self) -> str:
+        return (
+            "Ridgeway & Mozer 2018: one-against-rest area under the ROC curve of a logistic regression on all units "
+            "(chance is 0.5), mean over classes, then factors; "
+            f"{self.num_train:,} training and {self.num_test:,} test rows"
+        )
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        train, test = split(len(codes), self.num_train, self.num_test, self.seed)
+        return explicitness(codes[train], factors[train], codes[test], factors[test])

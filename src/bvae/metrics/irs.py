@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from bvae.metrics.arrays import check, varying
+from bvae.metrics.metric import CodesMetric
+
+
+def interventional_robustness(codes: ArrayLike, factors: ArrayLike, quantile: float = 0.99) -> float:
+    """The interventional robustness score (IRS) of Suter et al. (2019), arXiv:1811.00007.
+
+    For each unit, how little it moves while its best factor is held and all else changes: 1 less the deviation from
+    the class's mean, at the given quantile, averaged over the factor's classes, over the unit's largest deviation from
+    its own mean. Averaged over the units, each weighted by that largest deviation; constant units have none. Protocol
+    of Locatello et al. (2019), arXiv:1811.12359.
+
+    Args:
+        codes: posterior means, (N, D) float.
+        factors: (N, K) int.
+        quantile: in (0, 1].
+
+    Returns a number of 1 at most; 0 where all units are constant. Raises ValueError for NaN, for shapes that don't fit
+    and where no factor varies.
+    """
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile must be in (0, 1], got {quantile}")
+    codes, factors = check(codes, factors)
+    (factors,) = varying(factors)
+    codes = codes[:, np.ptp(codes, axis=0) > 0]
+    if not codes.shape[1]:
+        return 0.0
+    largest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
+    moved = np.empty((codes.shape[1], factors.shape[1]))
+    for k, factor in enumerate(factors.T):
+        order = np.argsort(factor, kind="stable")
+        classes = np.split(codes[order], np.flatnonzero(np.diff(factor[order])) + 1)
+        deviations = [np.quantile(np.abs(rows - rows.mean(axis=0)), quantile, axis=0) for rows in classes]
+        moved[:, k] = np.mean(deviations, axis=0)
+    robustness = 1 - moved / largest[:, None]
+    return float(np.average(robustness.max(axis=1), weights=largest))
+
+
+class InterventionalRobustness(CodesMetric):
+    """`interventional_robustness` as a torchmetric."""
+
+    def __init__(self, quantile: float = 0.99, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.quantile = quantile
+
+    @property
+    def protocol(self) -> str:
+        return (
+            f"Suter et al. 2019: 1 less the deviation with the best factor held, at the {self.quantile} quantile, over "
+            "the largest deviation, mean over units weighted by their largest deviation"
+        )
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        return interventional_robustness(codes, factors, self.quantile)

@@ -1,0 +1,51 @@
+"""What the scores share as torchmetrics: a buffer of codes and factors, scored whole."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class CodesMetric(Metric, ABC):
+    """Collects codes (N, D) and factors (N, K) over updates and scores them together.
+
+    All scores keep the same states, so that those of a `MetricCollection` share one buffer; over several processes
+    they are gathered. A subclass keeps its constructor's arguments as attributes and defines `score` and `protocol`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    seed: int | None = None  # of what is drawn at random, where something is
+
+    def __init__(self, **kwargs: Any) -> None:
+        """kwargs: those of `torchmetrics.Metric`."""
+        super().__init__(**kwargs)
+        self.add_state("codes", default=[], dist_reduce_fx="cat")
+        self.add_state("factors", default=[], dist_reduce_fx="cat")
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """How the score is taken, in a line to stand beside it."""
+
+    @abstractmethod
+    def score(self, codes: Tensor, factors: Tensor) -> float | dict[str, float]:
+        """The score of all codes (N, D) and factors (N, K)."""
+
+    def update(self, codes: Tensor, factors: Tensor) -> None:
+        """Add codes (B, D) and factors (B, K)."""
+        self.codes.append(torch.as_tensor(codes))
+        self.factors.append(torch.as_tensor(factors))
+
+    def compute(self) -> Tensor | dict[str, Tensor]:
+        if not len(self.codes):
+            raise ValueError(f"{type(self).__name__} has no codes yet: call update(codes, factors) first")
+        score = self.score(*(torch.cat(list(s)) if isinstance(s, list) else s for s in (self.codes, self.factors)))
+        if isinstance(score, dict):
+            return {name: torch.tensor(value) for name, value in score.items()}
+        return torch.tensor(score)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from bvae.metrics.arrays import check_parts, split
+from bvae.metrics.metric import CodesMetric
+
+
+def sap(
+    codes_train: ArrayLike,
+    factors_train: ArrayLike,
+    codes_test: ArrayLike,
+    factors_test: ArrayLike,
+    continuous: bool = False,
+) -> float:
+    """The separated attribute predictability (SAP): Section 3 of Kumar et al. (2018), arXiv:1711.00848.
+
+    For each factor, how well the best single unit predicts it less how well the second does; averaged over the factors
+    that vary. Protocol of Locatello et al. (2019), arXiv:1811.12359: a linear SVM (C = 0.01, classes balanced) on one
+    unit, scored by its accuracy on the test part.
+
+    Args:
+        codes_train, codes_test: posterior means, (N, D) float with D of 2 or more.
+        factors_train, factors_test: (N, K) int.
+        continuous: take the factors as numbers and score a unit by R², its squared correlation with the factor on the
+            test part, in place of the accuracy.
+
+    Returns a number in [0, 1]. The SVM's penalty makes it depend on the units' scale; R² does not. Raises ValueError
+    for NaN, for shapes that don't fit and where no factor varies.
+    """
+    codes_train, factors_train, codes_test, factors_test = check_parts(
+        codes_train, factors_train, codes_test, factors_test
+    )
+    if codes_train.shape[1] < 2:
+        raise ValueError(f"the gap needs two units or more, got codes of shape {codes_train.shape}")
+    if continuous:
+        predictability = _squared_correlation(codes_test, factors_test)
+    else:
+        predictability = _accuracies(codes_train, factors_train, codes_test, factors_test)
+    second, first = np.sort(predictability, axis=0)[-2:]
+    return float((first - second).mean())
+
+
+def _accuracies(
+    codes_train: np.ndarray, factors_train: np.ndarray, codes_test: np.ndarray, factors_test: np.ndarray
+) -> np.ndarray:
+    """(D, K): the test accuracy of each unit's SVM for each factor."""
+    # Imported where it is used: it takes seconds, which a training that asks for none of this shouldn't wait for.
+    from joblib import Parallel, delayed
+    from sklearn.svm import LinearSVC
+
+    def accuracy(unit: int, factor: int) -> float:
+        svm = LinearSVC(C=0.01, class_weight="balanced", dual=False)  # primal, as rows outnumber units
+        svm.fit(codes_train[:, [unit]], factors_train[:, factor])
+        return svm.score(codes_test[:, [unit]], factors_test[:, factor])
+
+    shape = codes_train.shape[1], factors_train.shape[1]
+    jobs = (delayed(accuracy)(unit, factor) for unit, factor in np.ndindex(shape))
+    return np.reshape(Parallel(n_jobs=-1, prefer="threads")(jobs), shape)
+
+
+def _squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """(D, K); 0 for what is constant."""
+    codes, factors = codes - codes.mean(axis=0), factors - factors.mean(axis=0)
+    products = np.outer((codes**2).sum(axis=0), (factors**2).sum(axis=0))
+    return np.divide((codes.T @ factors) ** 2, products, out=np.zeros_like(products), where=products > 1e-24)
+
+
+class SAP(CodesMetric):
+    """`sap` as a torchmetric; the parts for training and test are drawn from the collected rows."""
+
+    def __init__(
+        self,
+        num_train: int = 10_000,
+        num_test: int = 5_000,
+        continuous: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_train = num_train
+        self.num_test = num_test
+        self.continuous = continuous
+        self.seed = seed
+
+    @property
+    def protocol(self) -> str:
+        predictor = (
+            "squared correlation" if self.continuous else "accuracy of a linear SVM (C = 0.01, classes balanced)"
+        )
+        return (
+            f"Kumar et al. 2018: gap of the two units of largest {predictor}, mean over factors; "
+            f"{self.num_train:,} training and {self.num_test:,} test rows"
+        )
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        train, test = split(len(codes), self.num_train, self.num_test, self.seed)
+        return sap(codes[train], factors[train], codes[test], factors[test], self.continuous)

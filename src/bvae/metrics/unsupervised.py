@@ -1,0 +1,110 @@
+"""Scores that need no factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from bvae.metrics.arrays import check_codes
+from bvae.metrics.metric import CodesMetric
+
+
+def total_correlation(codes: ArrayLike) -> float:
+    """Total correlation of a Gaussian fitted to the codes, in nats: Locatello et al. (2019), arXiv:1811.12359.
+
+    ½·(Σ log σ_d² − log det Σ), the divergence of the fit from the product of its marginals; constant units have none.
+
+    Args:
+        codes: posterior means, (N, D) float.
+
+    Returns a number of 0 or more, 0 for uncorrelated units and infinity where one is a linear combination of others.
+    Raises ValueError for NaN and other shapes.
+    """
+    covariance = _covariance(codes)
+    deviations = np.sqrt(np.diag(covariance))
+    _, log_determinant = np.linalg.slogdet(covariance / np.outer(deviations, deviations))
+    singular = log_determinant < np.log(1e-12)  # nothing but rounding is left
+    return float("inf") if singular else float(max(-0.5 * log_determinant, 0.0))
+
+
+def wasserstein_correlation(codes: ArrayLike) -> float:
+    """Squared Wasserstein-2 distance of a Gaussian fitted to the codes from the product of its marginals.
+
+    2·tr Σ − 2·tr (S Σ S)^½ with S² the diagonal of Σ, after Locatello et al. (2019), arXiv:1811.12359; in the codes'
+    own units squared, so that unlike the total correlation it stays small where the correlated units hardly move.
+
+    Args:
+        codes: posterior means, (N, D) float.
+
+    Returns a number of 0 or more, 0 for uncorrelated units. Raises ValueError for NaN and other shapes.
+    """
+    covariance = _covariance(codes)
+    deviations = np.sqrt(np.diag(covariance))
+    spectrum = np.linalg.eigvalsh(deviations[:, None] * covariance * deviations).clip(min=0)
+    return float(max(2 * np.trace(covariance) - 2 * np.sqrt(spectrum).sum(), 0.0))
+
+
+def active_units(codes: ArrayLike, threshold: float = 0.01) -> int:
+    """Units whose posterior mean varies over the images, Cov_x(E[z|x]) > 0.01: Burda et al. (2016), arXiv:1509.00519.
+
+    Args:
+        codes: posterior means, (N, D) float.
+        threshold: of the mean's variance, above which a unit is active.
+
+    Returns a count of 0 to D. Raises ValueError for NaN and other shapes.
+    """
+    return int((check_codes(codes).var(axis=0) > threshold).sum())
+
+
+def _covariance(codes: ArrayLike) -> np.ndarray:
+    codes = check_codes(codes)
+    moving = codes[:, np.ptp(codes, axis=0) > 0]
+    if not moving.shape[1]:
+        return np.eye(1)  # nothing to correlate
+    return np.atleast_2d(np.cov(moving.T))
+
+
+class TotalCorrelation(CodesMetric):
+    """`total_correlation` as a torchmetric; it looks at no factors."""
+
+    higher_is_better = False
+
+    @property
+    def protocol(self) -> str:
+        return "Locatello et al. 2019: nats, of a Gaussian fitted to the posterior means"
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        return total_correlation(codes)
+
+
+class WassersteinCorrelation(CodesMetric):
+    """`wasserstein_correlation` as a torchmetric; it looks at no factors."""
+
+    higher_is_better = False
+
+    @property
+    def protocol(self) -> str:
+        return "Locatello et al. 2019: squared Wasserstein-2, of a Gaussian fitted to the posterior means"
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        return wasserstein_correlation(codes)
+
+
+class ActiveUnits(CodesMetric):
+    """`active_units` as a torchmetric; it looks at no factors."""
+
+    higher_is_better = None
+
+    def __init__(self, threshold: float = 0.01, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.threshold = threshold
+
+    @property
+    def protocol(self) -> str:
+        return f"Burda et al. 2016: units whose posterior mean has a variance over {self.threshold}"
+
+    def score(self, codes: Tensor, factors: Tensor) -> float:
+        return active_units(codes, self.threshold)

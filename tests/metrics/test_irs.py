@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import grid
+
+from bvae.metrics import interventional_robustness
+
+
+def test_a_tiny_example_by_hand():
+    # Held by the first factor, the unit lies ½ from its class's mean, by the second 1; at most it lies 1½ from its own.
+    codes = np.array([[0.0], [1.0], [2.0], [3.0]])
+    assert interventional_robustness(codes, grid(2, 2)) == pytest.approx(1 - 0.5 / 1.5)
+
+
+def test_units_weigh_by_their_largest_deviation():
+    bits = grid(2, 2)
+    codes = np.stack((bits[:, 0] * 6.0, (2 * bits[:, 0] + bits[:, 1]) * 1.0), axis=1)  # 1 and 2/3; 3 and 1½
+    assert interventional_robustness(codes, bits) == pytest.approx((3 * 1 + 1.5 * 2 / 3) / 4.5)
+
+
+def test_codes_of_known_robustness(perfect, rotated, constant, factors):
+    assert interventional_robustness(perfect, factors) == pytest.approx(1)
+    assert interventional_robustness(np.concatenate((perfect, constant), axis=1), factors) == pytest.approx(1)
+    assert interventional_robustness(constant, factors) == 0
+    # A turned unit goes as far as either factor takes it: half of its way once one is held.
+    assert interventional_robustness(rotated, factors[:, :2], quantile=1.0) == pytest.approx(0.5)
+
+
+def test_noise_is_as_robust_as_its_tails():
+    noise = np.random.default_rng(0).normal(size=(100_000, 3))  # many rows, as the best factor is the luckiest
+    factors = np.tile(grid(5, 4), (5_000, 1))
+    # Holding a factor leaves noise its 0.99 quantile, 2.58 deviations; the weights cancel the division.
+    largest = np.abs(noise - noise.mean(axis=0)).max(axis=0)
+    assert interventional_robustness(noise, factors) == pytest.approx(1 - 3 * 2.576 / largest.sum(), abs=0.01)
+
+
+def test_the_quantile_is_checked(perfect, factors):
+    with pytest.raises(ValueError, match=r"quantile must be in \(0, 1\], got 99"):
+        interventional_robustness(perfect, factors, quantile=99)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import grid
+from sklearn.svm import LinearSVC
+
+from bvae.metrics import sap
+
+BITS = np.tile(grid(2, 2, 2), (20, 1))
+
+
+def test_a_bit_is_predicted_fully_by_its_unit_and_by_chance_by_another():
+    assert sap(BITS * 2.0 - 1, BITS, BITS * 2.0 - 1, BITS) == pytest.approx(0.5)
+
+
+def test_two_units_alike_leave_no_gap(constant, factors, noise):
+    codes = (BITS * 2.0 - 1)[:, [0, 0, 1, 1, 2, 2]]
+    assert sap(codes, BITS, codes, BITS) == 0
+    assert sap(constant, factors, constant, factors) == 0
+    assert sap(noise, factors, noise, factors) < 0.05
+
+
+def test_rotated_units_leave_no_gap(rotated, factors):
+    assert sap(rotated, factors[:, :2], rotated, factors[:, :2], continuous=True) == pytest.approx(0, abs=1e-12)
+    assert sap(rotated, factors[:, :2], rotated, factors[:, :2]) < 0.02
+
+
+def test_squared_correlations_by_hand():
+    factor = np.arange(4)[:, None]
+    half, bump = [0, 0, 1, 1], [0, 1, 1, 0]  # R² of 4/5 and of 0
+    codes = np.array([half, bump]).T
+    assert sap(codes, factor, codes, factor, continuous=True) == pytest.approx(0.8)
+    assert sap(codes * [1, 0], factor, codes * [1, 0], factor, continuous=True) == pytest.approx(0.8)
+
+
+def test_the_accuracy_is_that_of_scikit_learns_svm(noisy, factors):
+    train, test = slice(0, 600), slice(600, 1000)
+    accuracies = np.empty((3, 3))
+    for unit, factor in np.ndindex(3, 3):
+        svm = LinearSVC(C=0.01, class_weight="balanced", dual=True, max_iter=100_000, random_state=0)
+        svm.fit(noisy[train, [unit]], factors[train, factor])
+        accuracies[unit, factor] = svm.score(noisy[test, [unit]], factors[test, factor])
+    second, first = np.sort(accuracies, axis=0)[-2:]
+    ours = sap(noisy[train], factors[train], noisy[test], factors[test])
+    assert ours == pytest.approx((first - second).mean(), abs=0.005)  # the dual solver stops a little elsewhere
+
+
+def test_the_parts_must_fit(perfect, factors):
+    with pytest.raises(ValueError, match=r"codes for training and test must have one width, got .*3.*2"):
+        sap(perfect, factors, perfect[:, :2], factors)
+    with pytest.raises(ValueError, match="needs two units or more"):
+        sap(perfect[:, :1], factors, perfect[:, :1], factors)
