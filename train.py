@@ -31,12 +31,15 @@ def train(cfg: DictConfig) -> None:
     from lightning import seed_everything
 
     from bvae.allocator import keep_freed_memory
-    from bvae.callbacks import finish, quiet
+    from bvae.callbacks import finish, log_evaluation, quiet, remember_run
     from bvae.checks import whole
+    from bvae.evaluation import evaluate, show
+    from bvae.report import report
     from bvae.vae import VAE
 
     quiet()
     keep_freed_memory()
+    output = Path(cfg.output_dir)
     exit_code = 1
     try:
         with input_errors():
@@ -46,15 +49,23 @@ def train(cfg: DictConfig) -> None:
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
             vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
             vae.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
+            metrics = make(cfg.metrics)
             callbacks = make(cfg.callbacks)
             loggers = make(cfg.logger.loggers)
             trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=list(loggers.values()))
             datamodule.prepare_data()
             for logger in trainer.loggers:
                 logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+            remember_run(trainer.loggers, output)
         trainer.fit(vae, datamodule=datamodule)
         if not trainer.fast_dev_run:
-            trainer.save_checkpoint(Path(cfg.output_dir) / "checkpoints" / "last.ckpt")
+            trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
+            every_image = metrics["every_image"]
+            found = evaluate(vae, datamodule, output, every_image or metrics["sample"], bool(every_image))
+            for logger in trainer.loggers:
+                log_evaluation(logger, found, trainer.global_step, final=True)
+            report(output, found, vae)
+            show(found, output)
         exit_code = 0
     finally:
         for line in finish(exit_code):

@@ -43,6 +43,9 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
         return
     except InputError as error:
         log.error(error, exc_info=_WANTS_TRACE)
+    except KeyboardInterrupt:
+        log.error("Interrupted")
+        sys.exit(130)
     except Exception:
         log.exception("The job failed")
     if in_sweep:

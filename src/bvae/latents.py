@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from bvae.losses import Posterior, kl_divergence
@@ -21,12 +23,14 @@ ACTIVE_BELOW = 0.85
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
 _CLEAR_SHARE = 0.1
+CSV_COLUMNS = ("unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi")
 
 
 class Codes(NamedTuple):
-    """Posteriors of N images, and the images' factors."""
+    """The posteriors of N images, and the images' factors."""
 
-    posterior: Posterior  # mean and log σ², each (N, D), on the CPU
+    mean: Tensor  # (N, D), on the CPU
+    log_variance: Tensor | None  # (N, D); none of an encoder that has no posterior
     factors: np.ndarray  # (N, K) int
 
 
@@ -35,62 +39,84 @@ class LatentUnit:
     """A row of the latent table."""
 
     unit: int
-    variance: float  # σ² of the posterior, averaged over the images
-    kl: float  # nats, averaged over the images
+    variance: float  # σ² of the posterior, averaged over the images; NaN where there is none
+    kl: float  # nats, averaged over the images; NaN where there is no posterior
     active: bool
     factor: str  # that it shares the most information with
     correlation: float  # of the posterior mean with that factor's class index
     normalized_mi: float  # the information over the factor's entropy
-    name: str  # the factor's, where it is clear; kept out of the CSV
+    name: str  # the factor's, where it is clear
+    shares: tuple[float, ...] = ()  # the information with each factor over the factor's entropy
 
 
 @torch.no_grad()
-def encode(vae: VAE, datamodule: LightningDataModule) -> tuple[Codes, Tensor]:
-    """The codes of the images that the data module's `predict_dataloader` serves, and its first batch's images."""
+def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False) -> Codes:
+    """The codes of the images that the data module's `predict_dataloader` serves.
+
+    With `every_image`, of those of its `test_dataloader`, which takes longer and shows a progress bar.
+    """
+    batches = datamodule.test_dataloader() if every_image else datamodule.predict_dataloader()
+    quiet = not (every_image and Console().is_terminal)
     means, log_variances, all_factors = [], [], []
-    first = None
-    for batch in datamodule.predict_dataloader():
-        batch = datamodule.transfer_batch_to_device(batch, vae.device, 0)
-        images, factors = datamodule.on_after_batch_transfer(batch, 0)
-        first = images if first is None else first
+    for batch in track(batches, "Encoding every image", total=len(batches), transient=True, disable=quiet):
+        images, factors = _on_device(batch, datamodule, vae.device)
         posterior = vae.encode(images)
         means.append(posterior.mean.float().cpu())
         log_variances.append(posterior.log_variance.float().cpu())
         all_factors.append(factors.cpu())
-    return Codes(Posterior(torch.cat(means), torch.cat(log_variances)), torch.cat(all_factors).numpy()), first
+    return Codes(torch.cat(means), torch.cat(log_variances), torch.cat(all_factors).numpy())
+
+
+def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
+    """The first n images that the data module's `predict_dataloader` serves: (n, C, H, W)."""
+    return _on_device(next(iter(datamodule.predict_dataloader())), datamodule, device)[0][:n]
+
+
+def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and factors, as a trainer would hand them to the model."""
+    return datamodule.on_after_batch_transfer(datamodule.transfer_batch_to_device(batch, device, 0), 0)
 
 
 def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit]:
-    """The units, the one with the most KL first."""
-    means = codes.posterior.mean.numpy()
-    variances = codes.posterior.log_variance.exp().mean(dim=0).tolist()
-    kls = kl_divergence(codes.posterior).mean(dim=0).tolist()
+    """The units, the one with the most KL first; where there is no posterior, the one that tells most of a factor.
+
+    A unit is active where its posterior's mean variance lies under 0.85, and without a posterior where its code's
+    variance lies over 0.01.
+    """
+    means = codes.mean.numpy()
     share = mutual_information(means, codes.factors) / np.maximum(entropy(codes.factors), 1e-12)
+    if codes.log_variance is None:
+        variances = kls = np.full(means.shape[1], np.nan)
+        actives, order = means.var(axis=0) > 0.01, np.argsort(share.max(axis=1))[::-1]
+    else:
+        variances = codes.log_variance.exp().mean(dim=0).numpy()
+        kls = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0).numpy()
+        actives, order = variances < ACTIVE_BELOW, np.argsort(kls)[::-1]
     rows = []
-    for unit in np.argsort(kls)[::-1].tolist():
-        second, first = np.argsort(share[unit])[-2:]
-        active = variances[unit] < ACTIVE_BELOW
-        clear = active and share[unit, first] >= max(_CLEAR_SHARE, 1.5 * share[unit, second])
+    for unit in order.tolist():
+        first = share[unit].argmax()
+        second = np.delete(share[unit], first).max(initial=0.0)
+        clear = actives[unit] and share[unit, first] >= max(_CLEAR_SHARE, 1.5 * second)
         rows.append(
             LatentUnit(
                 unit=unit,
-                variance=variances[unit],
-                kl=kls[unit],
-                active=active,
+                variance=float(variances[unit]),
+                kl=float(kls[unit]),
+                active=bool(actives[unit]),
                 factor=factor_names[first],
                 correlation=_correlation(means[:, unit], codes.factors[:, first]),
                 normalized_mi=float(share[unit, first]),
-                name=_readable(factor_names[first]) if clear else "",
+                name=readable_factor(factor_names[first]) if clear else "",
+                shares=tuple(share[unit].tolist()),
             )
         )
     return rows
 
 
 def write_csv(rows: list[LatentUnit], path: Path) -> None:
-    """The table with the columns unit, variance, kl, active, factor, correlation, normalized_mi."""
-    columns = [field.name for field in fields(LatentUnit) if field.name != "name"]
+    """The table with the columns of CSV_COLUMNS."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
 
@@ -101,5 +127,6 @@ def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
     return float(np.corrcoef(code.astype(np.float64), factor)[0, 1])
 
 
-def _readable(factor: str) -> str:
+def readable_factor(factor: str) -> str:
+    """A factor's name as people say it."""
     return {"posX": "pos X", "posY": "pos Y", "orientation": "rotation"}.get(factor, factor)

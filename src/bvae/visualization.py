@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -80,11 +81,11 @@ def mosaic(frames: np.ndarray, table: Sequence[LatentUnit], columns: int = 5) ->
     columns = min(columns, len(table))
     rows = -(-len(table) // columns)
     across, down = width + gap, heading + height + gap
-    canvas = Image.new("L", (columns * across + gap, rows * down + gap), 255)
+    canvas = Image.new("L", (columns * across + gap, rows * down + gap), 48)  # dark, for pages in the dark
     corners = [(gap + n % columns * across, gap + n // columns * down) for n in range(len(table))]
     draw = ImageDraw.Draw(canvas)
     for (x, y), unit in zip(corners, table, strict=True):
-        draw.text((x, y), f"{unit.unit}: {caption(unit)}", fill=0 if unit.active else 128)
+        draw.text((x, y), f"{unit.unit}: {caption(unit)}", fill=255 if unit.active else 160)
     pictures = []
     for frame in frames.swapaxes(0, 1):
         picture = canvas.copy()
@@ -106,14 +107,16 @@ def save_gif(pictures: Sequence[Image.Image], path: str) -> None:
 
 def caption(unit: LatentUnit) -> str:
     """What the unit encodes, in a word or two."""
-    return unit.name or (f"mixed ({unit.factor})" if unit.active else "at the prior")
+    at_rest = "constant" if math.isnan(unit.variance) else "at the prior"
+    return unit.name or (f"mixed ({unit.factor})" if unit.active else at_rest)
 
 
 def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     """The latent table for a terminal."""
     table = Table("unit", "variance", "KL (nats)", "follows", "correlation", "MI / H", "name", title="Latent units")
     for row in rows:
-        cells = (str(row.unit), f"{row.variance:.4f}", f"{row.kl:.2f}", row.factor, f"{row.correlation:+.2f}")
+        variance, kl = ("–", "–") if math.isnan(row.variance) else (f"{row.variance:.4f}", f"{row.kl:.2f}")
+        cells = (str(row.unit), variance, kl, row.factor, f"{row.correlation:+.2f}")
         table.add_row(*cells, f"{row.normalized_mi:.2f}", caption(row), style=None if row.active else "dim")
     return table
 

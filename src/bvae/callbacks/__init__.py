@@ -1,9 +1,20 @@
 """When to draw, what to log, how to stop."""
 
 from bvae.callbacks.interrupt import GracefulInterrupt
-from bvae.callbacks.loggers import finish, quiet, wandb_settings
+from bvae.callbacks.loggers import finish, log_evaluation, quiet, remember_run, run_of, wandb_settings
 from bvae.callbacks.pictures import LatentPictures
 from bvae.callbacks.progress import StepProgress
 from bvae.callbacks.throughput import Throughput
 
-__all__ = ["GracefulInterrupt", "LatentPictures", "StepProgress", "Throughput", "finish", "quiet", "wandb_settings"]
+__all__ = [
+    "GracefulInterrupt",
+    "LatentPictures",
+    "StepProgress",
+    "Throughput",
+    "finish",
+    "log_evaluation",
+    "quiet",
+    "remember_run",
+    "run_of",
+    "wandb_settings",
+]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import sys
 import warnings
-from dataclasses import astuple, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from PIL.Image import Image
 
-from bvae.latents import LatentUnit
+from bvae.evaluation import Evaluation
+from bvae.latents import CSV_COLUMNS, LatentUnit
+from bvae.scores import Score
 
 if TYPE_CHECKING:
-    from wandb import Settings
+    import wandb
+
+_RUN_FILE = "wandb.json"
 
 
 def quiet() -> None:
@@ -29,7 +35,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
 
 
-def wandb_settings(console: str) -> Settings:
+def wandb_settings(console: str) -> wandb.Settings:
     """W&B without its own lines on the terminal, of which `finish` says what is worth saying.
 
     Args:
@@ -42,21 +48,69 @@ def wandb_settings(console: str) -> Settings:
     return settings
 
 
-def log_pictures(
-    logger: Logger, pictures: dict[str, Image], gif: Path | None, table: list[LatentUnit], step: int
-) -> None:
-    """Hand the pictures, the traversal GIF and the latent table to a logger that takes such things."""
+def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = False) -> None:
+    """Hand the scores, the latent table and the pictures to a logger, those that it takes.
+
+    Args:
+        logger: of the run.
+        found: what to log; its scores become `val/…`.
+        step: the optimizer's.
+        final: whether the scores are the run's own: W&B gets them in its summary, as `scores/…`, and as a table.
+    """
+    values = {score.name: float(score.value) for score in found.scores if math.isfinite(score.value)}
+    if values:
+        logger.log_metrics({f"val/{name}": value for name, value in values.items()}, step=step)
     if isinstance(logger, WandbLogger):
         import wandb
 
-        rows = wandb.Table(columns=[field.name for field in fields(LatentUnit)], data=[list(astuple(r)) for r in table])
-        media = {f"pictures/{name}": wandb.Image(picture) for name, picture in pictures.items()}
-        if gif is not None:
-            media["pictures/traversals_gif"] = wandb.Video(str(gif), format="gif")
-        logger.experiment.log({**media, "latents": rows, "trainer/global_step": step})
+        media = {f"pictures/{name}": wandb.Image(picture) for name, picture in found.pictures.items()}
+        if found.gif is not None:
+            media["pictures/traversals_gif"] = wandb.Video(str(found.gif), format="gif")
+        media["latents"] = _table((*CSV_COLUMNS, "name"), found.table)
+        if final and found.scores:
+            media["scores"] = _table([field.name for field in fields(Score)], found.scores)
+            logger.experiment.summary.update({f"scores/{name}": value for name, value in values.items()})
+        logger.experiment.log({**media, "trainer/global_step": step})
     elif isinstance(logger, TensorBoardLogger):
-        for name, picture in pictures.items():
+        for name, picture in found.pictures.items():
             logger.experiment.add_image(f"pictures/{name}", np.asarray(picture), step, dataformats="HWC")
+        logger.save()
+
+
+def _table(columns: Sequence[str], rows: Sequence[LatentUnit] | Sequence[Score]) -> wandb.Table:
+    import wandb
+
+    return wandb.Table(columns=list(columns), data=[[getattr(row, column) for column in columns] for row in rows])
+
+
+def remember_run(loggers: Sequence[Logger], folder: Path) -> None:
+    """Write which W&B run a training logs to into its folder, so that an evaluation finds it."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
+            run = logger.experiment
+            record = {key: getattr(run, key) for key in ("id", "project", "entity", "group", "name", "offline")}
+            (folder / _RUN_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def run_of(folder: Path, mode: str | None) -> tuple[dict[str, str], str]:
+    """How an evaluation logs to the W&B run of what it evaluates: the logger's arguments, and what to say of it.
+
+    A run that was made online is resumed. One that was made offline can't be: W&B would keep two segments of one
+    run, of which the second to be synced replaces the first. The evaluation is a run of its own then.
+
+    Args:
+        folder: of the run, or what else is evaluated.
+        mode: of the evaluation: online, offline or disabled.
+    """
+    if not (folder / _RUN_FILE).is_file():
+        return {"name": f"evaluation of {folder}"}, ""
+    record = json.loads((folder / _RUN_FILE).read_text())
+    if mode == "online" and not record["offline"]:
+        return {**{key: record[key] for key in ("id", "project", "entity", "group", "name")}, "resume": "must"}, ""
+    group = record["group"] or record["id"]
+    why = "a run that was made offline" if record["offline"] else "a run without logger.mode=online"
+    remark = f"W&B can't resume {why}: these scores are in a run of their own, in the group {group}."
+    return {"name": f"evaluation of {record['name']}", "group": group}, remark
 
 
 def finish(exit_code: int) -> list[str]:

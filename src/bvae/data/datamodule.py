@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bvae.data import archives, cache, download
-from bvae.data.dsprites import IMAGE_SIZE, NUM_IMAGES, factors_of, render_all
+from bvae.data.dsprites import FACTOR_NAMES, IMAGE_SIZE, NUM_IMAGES, SHAPE_NAMES, factors_of, render_all
 
 SOURCES = ("render", "file", "download")
 
@@ -95,6 +96,9 @@ class DSpritesDataModule(LightningDataModule):
         url: what `download` fetches.
         md5: of that file.
     """
+
+    factor_names = FACTOR_NAMES
+    value_names: ClassVar[dict[str, tuple[str, ...]]] = {"shape": SHAPE_NAMES}
 
     def __init__(
         self,
@@ -176,6 +180,10 @@ class DSpritesDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """The images for evaluation, the same ones and in the same order at every call."""
         return self._loader(Batches(self._eval_indices, 500))
+
+    def test_dataloader(self) -> DataLoader:
+        """Every image, in the archive's order."""
+        return self._loader(Batches(np.arange(NUM_IMAGES), 500))
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         packed, factors = batch

@@ -1,5 +1,6 @@
 """Scores of codes against factors, for any model: each a pure function of arrays and a `torchmetrics.Metric`."""
 
+from bvae.metrics.arrays import check
 from bvae.metrics.beta_vae import BetaVAEScore, beta_vae_score
 from bvae.metrics.dci import DCI, DCIScores, dci
 from bvae.metrics.explicitness import Explicitness, explicitness
@@ -35,6 +36,7 @@ __all__ = [
     "WassersteinCorrelation",
     "active_units",
     "beta_vae_score",
+    "check",
     "dci",
     "discretize",
     "entropy",

@@ -1,0 +1,157 @@
+"""What a model has learned: its codes, the latent table, the scores and the pictures, as a run leaves them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from PIL.Image import Image
+from rich.console import Console
+from torch import Tensor
+
+from bvae import scores, visualization
+from bvae.latents import Codes, LatentUnit, encode, latent_table, sample_images, write_csv
+from bvae.metrics import CodesMetric, check
+from bvae.scores import Score
+from bvae.vae import VAE
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` finds."""
+
+    codes: Codes
+    factor_names: tuple[str, ...]
+    value_names: Mapping[str, Sequence[str]]  # of the values of some factors
+    table: list[LatentUnit]
+    scores: list[Score]
+    images: Tensor | None = None  # a few, (n, C, H, W)
+    start: Tensor | None = None  # (D,), the code that traversals start from
+    pictures: Mapping[str, Image] = field(default_factory=dict)
+    gif: Path | None = None
+
+
+@torch.no_grad()
+def evaluate(
+    vae: VAE,
+    datamodule: LightningDataModule,
+    folder: Path,
+    metrics: Mapping[str, CodesMetric],
+    every_image: bool = False,
+    last: bool = True,
+    num_images: int = 12,
+) -> Evaluation:
+    """Encode, score and draw; traversals start from the image whose code lies nearest the origin.
+
+    Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and where it is the last time
+    `traversals.gif`, `traversals/unit_*.gif` and `scores.json` too.
+
+    Args:
+        vae: the model.
+        datamodule: set up; its `predict_dataloader` serves the images, its `factor_names` (K names) name the factors.
+        folder: where the files go.
+        metrics: what to score, see `bvae.scores.take`.
+        every_image: encode what the data module's `test_dataloader` serves instead.
+        last: whether it is the last time, which shows on the terminal how far it is.
+        num_images: how many reconstructions to draw.
+    """
+    training = vae.training
+    vae.eval()
+    codes = encode(vae, datamodule, every_image)
+    factor_names = getattr(datamodule, "factor_names", None) or numbered(codes.factors)
+    table = latent_table(codes, factor_names)
+    taken = scores.take(metrics, codes.mean, codes.factors, show=last)
+    start = codes.mean[torch.linalg.vector_norm(codes.mean, dim=1).argmin()]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(table, folder / "latents.csv")
+    if last:
+        scores.write_json(taken, folder / "scores.json")
+    with Console(quiet=not last).status("Drawing what the units encode"):
+        images = sample_images(datamodule, num_images, vae.device)
+        pictures = {
+            "reconstructions": visualization.reconstructions(vae, images),
+            "traversals": visualization.traversals(vae, start, table),
+        }
+        for name, picture in pictures.items():
+            picture.save(folder / f"{name}.png")
+        gif = _write_gifs(vae, start, table, folder) if last else None
+    vae.train(training)
+    value_names = getattr(datamodule, "value_names", {})
+    return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif)
+
+
+def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
+    """Codes (N, D), factors (N, K) and, where there are any, the factors' names (K,) of an `.npz`.
+
+    Raises ValueError for another file, and for one without the arrays `codes` and `factors`.
+    """
+    try:
+        with np.load(path) as table:
+            arrays = {name: table[name] for name in table.files}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError(f"{path} can't be read as an .npz of plain arrays: {error}") from error
+    missing = {"codes", "factors"} - set(arrays)
+    if missing:
+        raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(arrays) or 'nothing'}")
+    names = arrays.get("factor_names")
+    return arrays["codes"], arrays["factors"], None if names is None else [str(name) for name in names]
+
+
+def evaluate_codes(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    folder: Path,
+    metrics: Mapping[str, CodesMetric],
+    factor_names: Sequence[str] | None = None,
+) -> Evaluation:
+    """Score anybody's codes and write `scores.json`.
+
+    Args:
+        codes: (N, D) float.
+        factors: (N, K) int.
+        folder: where the file goes.
+        metrics: what to score, see `bvae.scores.take`.
+        factor_names: K, the factors'.
+
+    Raises ValueError for arrays that can't be scored.
+    """
+    codes, factors = check(codes, factors)
+    factor_names = tuple(factor_names) if factor_names is not None else numbered(factors)
+    if len(factor_names) != factors.shape[1]:
+        raise ValueError(f"factors of shape {factors.shape} need {factors.shape[1]} names, got {len(factor_names)}")
+    table_of = Codes(torch.from_numpy(codes), None, factors)
+    table = latent_table(table_of, factor_names)
+    taken = scores.take(metrics, table_of.mean, torch.from_numpy(factors.astype(np.int64)))
+    folder.mkdir(parents=True, exist_ok=True)
+    scores.write_json(taken, folder / "scores.json")
+    return Evaluation(table_of, factor_names, {}, table, taken)
+
+
+def numbered(factors: np.ndarray) -> tuple[str, ...]:
+    """Names for factors (N, K) that have none."""
+    return tuple(f"factor {k}" for k in range(factors.shape[1]))
+
+
+def _write_gifs(vae: VAE, start: Tensor, table: list[LatentUnit], folder: Path) -> Path:
+    frames = visualization.traversal_frames(vae, start)
+    path = folder / "traversals.gif"
+    visualization.save_gif(visualization.mosaic(frames, table), path)
+    units = folder / "traversals"
+    units.mkdir(exist_ok=True)
+    for unit, unit_frames in enumerate(frames):
+        visualization.save_gif(visualization.enlarged(unit_frames), units / f"unit_{unit}.gif")
+    return path
+
+
+def show(evaluation: Evaluation, folder: Path) -> None:
+    """Print the latent table, the scores and where their protocols and the pictures are."""
+    console = Console()
+    console.print(visualization.terminal_table(evaluation.table))
+    if evaluation.scores:
+        console.print(scores.terminal_table(evaluation.scores))
+    console.print(f"Report, with each score's protocol: {folder / 'report.html'}", highlight=False, soft_wrap=True)

@@ -1,0 +1,155 @@
+"""The report's plots as SVG, in the colours of the page around them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_INK = "#010203"  # stands for the page's text colour, which depends on the room's light
+_STYLE = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    "svg.fonttype": "none",  # text, that the page's font is used for
+    "svg.hashsalt": "bvae",  # the same identifiers in each run
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": matplotlib.cycler(color=matplotlib.colormaps["tab10"].colors),
+    "legend.frameon": False,
+}
+_MOST_POINTS = 400  # of a curve; more are averaged
+_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture for the page."""
+
+    title: str
+    alt: str  # what it shows, for those who don't see it
+    svg: str
+
+
+def training_curves(path: Path) -> list[Plot]:
+    """The curves of a `metrics.csv`, those that it has."""
+    history = _read(path)
+    wanted = (
+        ("Reconstruction", "nats", {"train/reconstruction": "training", "val/reconstruction": "held out"}),
+        ("KL", "nats", {"train/kl": "KL", "train/capacity": "C"}),
+        ("KL of each unit", "nats", {k: k.rpartition("/")[2] for k in history if k.startswith("train/kl_unit/")}),
+        ("β", "", {"train/beta": "β"}),
+        ("MIG", "", {"val/mig": "MIG"}),
+        ("Speed", "images/s", {"train/images_per_second": "images/s"}),
+    )
+    plots = []
+    for title, unit, names in wanted:
+        lines = {label: history[name] for name, label in names.items() if name in history}
+        if lines and max(len(steps) for steps, _ in lines.values()) > 1:
+            plots.append(_curves(title, unit, lines))
+    return plots
+
+
+def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each column's steps and values, averaged to few points."""
+    columns: dict[str, list[tuple[float, float]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    columns.setdefault(name, []).append((float(row["step"]) + 1, float(value)))
+    averaged = {}
+    for name, points in columns.items():
+        blocks = np.array_split(np.array(points), min(len(points), _MOST_POINTS))
+        averaged[name] = tuple(np.array([block.mean(axis=0) for block in blocks]).T)
+    return averaged
+
+
+def _curves(title: str, unit: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
+    def draw(axes: Axes) -> None:
+        for label, (steps, values) in lines.items():
+            axes.plot(steps, values, label=label, linewidth=1.2, marker="o" if len(steps) < 12 else "", markersize=3)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+        if len(lines) > 1:
+            axes.legend(ncols=2 if len(lines) > 4 else 1, fontsize=7.5, handlelength=1.2, columnspacing=1)
+
+    ends = ", ".join(f"{label} from {values[0]:.3g} to {values[-1]:.3g}" for label, (_, values) in lines.items())
+    title = f"{title} ({unit})" if unit else title
+    return _plot(title, f"{title} over {lines[next(iter(lines))][0][-1]:,.0f} steps: {ends}", draw)
+
+
+def responses(
+    code: np.ndarray, factors: np.ndarray, names: Sequence[str], value_names: Mapping[str, Sequence[str]]
+) -> list[Plot]:
+    """How the mean of a unit moves with each factor, all else averaged: after Fig. 7 of Burgess et al. (2018).
+
+    A map of the positions where the factors are posX and posY, and a curve for each other factor, one line a shape.
+
+    Args:
+        code: the unit's posterior means, (N,).
+        factors: (N, K) int.
+        names: K, the factors'.
+        value_names: of the classes of some factors.
+    """
+    indices = {name: k for k, name in enumerate(names)}
+    at = {name: np.unique(factors[:, k], return_inverse=True)[1] for name, k in indices.items()}
+    positions = ("posX", "posY") if {"posX", "posY"} <= set(names) else ()
+    varying = [name for name in names if name not in positions and at[name].max() > 0]
+    shapes = at["shape"] if "shape" in varying else np.zeros(len(code), dtype=int)
+    shape_names = value_names.get("shape") or [f"shape {s}" for s in range(shapes.max() + 1)]
+    means = {name: _cell_means(code, shapes, at[name]) for name in varying if name != "shape" or len(varying) == 1}
+    place = _cell_means(code, at["posY"], at["posX"]) if positions else None
+    shown = [*means.values(), *([] if place is None else [place])]
+    reach = 1.05 * max(np.nanmax(np.abs(cells)) for cells in shown)
+    plots = []
+    if place is not None:
+
+        def draw_map(axes: Axes) -> None:
+            image = axes.imshow(place, cmap="RdBu_r", vmin=-reach, vmax=reach)
+            axes.set(xlabel="pos X", ylabel="pos Y")
+            axes.figure.colorbar(image, ax=axes, shrink=0.85).outline.set_visible(False)
+
+        plots.append(_plot("position", f"{_course(place)} over the positions", draw_map))
+    for name, cells in means.items():
+
+        def draw_curve(axes: Axes, cells: np.ndarray = cells, name: str = name) -> None:
+            for shape, line in enumerate(cells):
+                axes.plot(line, label=shape_names[shape], linewidth=1.4)
+            axes.set(xlabel=f"{name} (class)", ylim=(-reach, reach))
+            if len(cells) > 1:
+                axes.legend(fontsize=7.5)
+
+        plots.append(_plot(name, f"{_course(cells)} over {name}, one line a shape", draw_curve))
+    return plots
+
+
+def _course(cells: np.ndarray) -> str:
+    return f"mean code from {np.nanmin(cells):+.2f} to {np.nanmax(cells):+.2f}"
+
+
+def _cell_means(code: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The mean code in each cell of two factors, NaN where there is none."""
+    shape = rows.max() + 1, columns.max() + 1
+    cells = rows * shape[1] + columns
+    counts = np.bincount(cells, minlength=shape[0] * shape[1])
+    sums = np.bincount(cells, weights=code, minlength=shape[0] * shape[1])
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0).reshape(shape)
+
+
+def _plot(title: str, alt: str, draw: Callable[[Axes], None]) -> Plot:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(3.6, 2.5), layout="constrained")
+        draw(figure.subplots())
+        buffer = StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    return Plot(title, alt, svg)

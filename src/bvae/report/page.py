@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import base64
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+from torch import Tensor
+
+from bvae.evaluation import Evaluation
+from bvae.latents import readable_factor
+from bvae.report import figures
+from bvae.scores import readable
+from bvae.vae import VAE
+from bvae.visualization import TRAVERSAL_RANGE, caption, traverse
+
+_SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer.max_steps", "trainer.precision")
+_COLUMNS = 11  # of the traversals
+_GAP = 3  # pixels between pictures of a strip
+
+
+def report(folder: Path, found: Evaluation, vae: VAE | None = None) -> Path:
+    """Write `report.html` into a run's folder: all of the run in one file, which needs no other and no network.
+
+    Args:
+        folder: of the run; its `.hydra/` and `metrics.csv` give the settings and the training curves, where they are.
+        found: what the evaluation found.
+        vae: the model that the pictures are drawn with; none where only codes were scored.
+    """
+    active = [row.unit for row in found.table if row.active]
+    environment = Environment(
+        loader=PackageLoader("bvae.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    overrides, settings, config = _configuration(folder / ".hydra")
+    metrics = folder / "metrics.csv"
+    means = found.codes.mean.double().numpy()
+    page = environment.get_template("page.html").render(
+        title=" ".join(overrides) or folder.name,
+        folder=folder.name,
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        versions={name: version(name) for name in ("bvae", "torch", "lightning")}
+        | {"Python": platform.python_version()},
+        found=found,
+        n=len(means),
+        has_posterior=found.codes.log_variance is not None,
+        captions={row.unit: caption(row) for row in found.table},
+        factors=[readable_factor(name) for name in found.factor_names],
+        readable=readable,
+        overrides=overrides,
+        settings=settings,
+        config=config,
+        curves=figures.training_curves(metrics) if metrics.is_file() else [],
+        gif=_uri("image/gif", found.gif.read_bytes()) if found.gif else None,
+        ticks=np.linspace(*TRAVERSAL_RANGE, _COLUMNS),
+        strips=_traversals(vae, found.start) if vae is not None else {},
+        reconstructions=_reconstructions(vae, found.images) if vae is not None else [],
+        responses={
+            unit: figures.responses(means[:, unit], found.codes.factors, found.factor_names, found.value_names)
+            for unit in active
+        },
+    )
+    path = folder / "report.html"
+    path.write_text(page)
+    return path
+
+
+def _configuration(folder: Path) -> tuple[list[str], dict[str, Any], str]:
+    """A run's overrides, the settings of its parts, and its whole configuration as YAML."""
+    if not (folder / "config.yaml").is_file():
+        return [], {}, ""
+    text = (folder / "config.yaml").read_text()
+    overrides = yaml.safe_load((folder / "overrides.yaml").read_text())
+    flat = _flat(yaml.safe_load(text))
+    shown = {k: v for k, v in flat.items() if f"{k}.".startswith(tuple(f"{name}." for name in _SETTINGS))}
+    return overrides, {k: v for k, v in shown.items() if not str(v).startswith("${")}, text
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif key == "_target_":
+            flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
+        elif not key.startswith("_") and value is not None:
+            flat[prefix + key] = value
+    return flat
+
+
+def _traversals(vae: VAE, start: Tensor) -> dict[int, str]:
+    """Each unit's pictures from −3 to 3, side by side."""
+    pictures = traverse(vae, start, torch.linspace(*TRAVERSAL_RANGE, _COLUMNS))
+    return {unit: _strip(row) for unit, row in enumerate(pictures)}
+
+
+@torch.no_grad()
+def _reconstructions(vae: VAE, images: Tensor) -> list[tuple[str, str]]:
+    """Originals and their reconstructions."""
+    decoded = vae.reconstruct(images)
+    return [("original", _strip(images[:, 0])), ("reconstruction", _strip(decoded[:, 0]))]
+
+
+def _strip(pictures: Tensor) -> str:
+    """Pictures (V, H, W) in [0, 1] side by side, as a PNG with gaps to see the page through."""
+    gray = (pictures.float().cpu() * 255).round().byte().numpy()
+    n, height, width = gray.shape
+    canvas = np.zeros((height, n * (width + _GAP) - _GAP, 2), dtype=np.uint8)
+    for column, picture in enumerate(gray):
+        start = column * (width + _GAP)
+        canvas[:, start : start + width, 0] = picture
+        canvas[:, start : start + width, 1] = 255
+    buffer = BytesIO()
+    Image.fromarray(canvas, mode="LA").save(buffer, format="png", optimize=True)
+    return _uri("image/png", buffer.getvalue())
+
+
+def _uri(kind: str, contents: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(contents).decode()}"

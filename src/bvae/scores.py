@@ -1,0 +1,99 @@
+"""A run's scores: taken one by one, and written with the protocol that makes them comparable."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+from rich.console import Console
+from rich.table import Table
+
+from bvae.metrics import CodesMetric
+
+_VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number, and what is needed to take it again."""
+
+    name: str
+    value: float  # an int for a count, NaN where it can't be taken
+    protocol: str
+    n: int  # rows of codes
+    seed: int | None  # of what is drawn at random, where something is
+    seconds: float  # that it took, shared by the scores of one metric
+
+
+def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLike, show: bool = True) -> list[Score]:
+    """The scores of codes (N, D) and factors (N, K), each metric's in turn.
+
+    A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol.
+
+    Args:
+        metrics: by the names that their scores get; one of several scores names them itself.
+        codes, factors: as for the metrics.
+        show: say on the terminal which score is being taken.
+    """
+    console = Console(quiet=not show)
+    scores = []
+    for name, metric in metrics.items():
+        start = time.perf_counter()
+        metric.reset()
+        metric.update(codes, factors)
+        protocol = metric.protocol
+        with console.status(f"Score: {name}") as status:
+            if getattr(metric, "progress", False):
+                status.stop()  # it shows a bar of its own
+            try:
+                result = metric.compute()
+            except ValueError as error:
+                result, protocol = math.nan, f"can't be taken: {error}"
+        metric.reset()
+        values = result if isinstance(result, dict) else {name: result}
+        seconds = time.perf_counter() - start
+        for key, value in values.items():
+            value = value.item() if hasattr(value, "item") else value
+            scores.append(Score(key, value, protocol, len(codes), metric.seed, seconds))
+    return scores
+
+
+def write_json(scores: Sequence[Score], path: Path) -> None:
+    """`{name: {"value", "protocol", "n", "seed"}, …, "versions": {…}}`; a number that isn't finite is null."""
+    contents = {
+        score.name: {
+            "value": score.value if math.isfinite(score.value) else None,
+            "protocol": score.protocol,
+            "n": score.n,
+            "seed": score.seed,
+        }
+        for score in scores
+    }
+    versions = {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()}
+    path.write_text(json.dumps(contents | {"versions": versions}, indent=2, ensure_ascii=False) + "\n")
+
+
+def terminal_table(scores: Sequence[Score]) -> Table:
+    """The scores for a terminal, each with the paper that its protocol begins with."""
+    table = Table("score", "value", "N", "seed", "after", title="Scores")
+    for score in scores:
+        seed = "–" if score.seed is None else str(score.seed)
+        paper = score.protocol.partition(": ")[0]
+        table.add_row(score.name, readable(score.value), f"{score.n:,}", seed, paper)
+    return table
+
+
+def readable(value: float) -> str:
+    """Three digits after the point, counts as they are."""
+    if isinstance(value, int):
+        return str(value)
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3f}" if math.isfinite(value) else "∞"
