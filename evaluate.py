@@ -42,6 +42,8 @@ def data_of(run: Path, typed: list[str]) -> DictConfig:
 
 
 def evaluate(cfg: DictConfig) -> None:
+    kind, path = source(cfg)
+
     # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
     import torch
 
@@ -56,14 +58,13 @@ def evaluate(cfg: DictConfig) -> None:
     exit_code = 1
     try:
         with input_errors():
-            kind, path = source(cfg)
             default = path if kind == "run" else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
             output = Path(cfg.output_dir or default)
             sets = make(cfg.metrics)
             metrics, every_image = sets["every_image"] or sets["sample"], bool(sets["every_image"])
             vae, step = None, 0
             if kind == "codes":
-                table = evaluation.read_codes(path)
+                codes, factors, names = evaluation.read_codes(path)
             else:
                 checkpoint = path / "checkpoints" / "last.ckpt" if kind == "run" else path
                 vae, step = load(checkpoint)
@@ -84,7 +85,7 @@ def evaluate(cfg: DictConfig) -> None:
                 )
         if vae is None:
             with input_errors():
-                found = evaluation.evaluate_codes(*table, output, metrics)
+                found = evaluation.evaluate_codes(codes, factors, output, metrics, names)
         else:
             found = evaluation.evaluate(vae, datamodule, output, metrics, every_image)
         for logger in loggers:

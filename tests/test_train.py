@@ -16,47 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import SHORT, history, offline_runs, run_folder, wandb_records
 from PIL import Image
 
 from bvae.vae import VAE
-
-SHORT = ("trainer.max_steps=6", "trainer.log_every_n_steps=2", "callbacks.pictures.every_n_steps=4")
-WANDB = str(Path(sys.executable).with_name("wandb"))
-
-
-def run_folder(output: str) -> Path:
-    """The folder that the closing lines name."""
-    return Path(next(line for line in output.splitlines() if line.startswith("Pictures")).partition(": ")[2])
-
-
-def wandb_records(run: Path) -> list[dict]:
-    """What W&B's own reader finds in an offline run."""
-    (path,) = run.glob("*.wandb")
-    job = subprocess.run([WANDB, "leet", "inspect", "--json", path], capture_output=True, text=True, timeout=60)
-    assert job.returncode == 0, job.stderr
-    return [json.loads(line) for line in job.stdout.splitlines()]
-
-
-def history(records: list[dict]) -> dict[str, list]:
-    """Each logged key's values."""
-    values: dict[str, list] = {}
-    for record in records:
-        for key, value in record.get("history", {}).get("item", {}).items():
-            values.setdefault(key, []).append(value)
-    return values
-
-
-def offline_runs(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "wandb").glob("offline-run-*"))
-
-
-@pytest.fixture(scope="module")
-def run(train, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """One short run, and the folder that it was started in."""
-    folder = tmp_path_factory.mktemp("run")
-    job = train(folder, *SHORT, "loss=annealed", "callbacks.checkpoint.every_n_train_steps=3", "seed=3")
-    assert job.returncode == 0, job.stderr
-    return folder, job
 
 
 def test_a_run_ends_with_its_table_and_says_where_everything_is(run):
@@ -73,7 +36,15 @@ def test_a_run_leaves_its_files(run):
     folder, job = run
     output = run_folder(job.stdout)
     assert output.is_relative_to(folder / "outputs")
-    for name in (".hydra/config.yaml", "checkpoints/step=3.ckpt", "checkpoints/step=6.ckpt", "checkpoints/last.ckpt"):
+    for name in (
+        "report.html",
+        "scores.json",
+        "wandb.json",
+        ".hydra/config.yaml",
+        "checkpoints/step=3.ckpt",
+        "checkpoints/step=6.ckpt",
+        "checkpoints/last.ckpt",
+    ):
         assert (output / name).is_file(), name
     for name in ("reconstructions.png", "traversals.png", "traversals.gif", "traversals/unit_9.gif"):
         with Image.open(output / name) as picture:
@@ -126,11 +97,19 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
         ("pictures/traversals", "image-file", 2),
         ("pictures/traversals_gif", "video-file", 1),
         ("latents", "table-file", 2),
+        ("scores", "table-file", 1),
     ):
         assert logged[f"{key}._type"] == [kind] * count
         assert all((wandb_run / "files" / path).is_file() for path in logged[f"{key}.path"])
     table = json.loads((wandb_run / "files" / logged["latents.path"][-1]).read_text())
     assert table["columns"][:4] == ["unit", "variance", "kl", "active"]
+    table = json.loads((wandb_run / "files" / logged["scores.path"][0]).read_text())
+    scores = {row[0]: row[1] for row in table["data"]}
+    assert scores["mig"] == pytest.approx(logged["val/mig"][-1])
+    summary = {}
+    for record in records:
+        summary |= record.get("summary", {}).get("update", {})
+    assert summary["scores/mig"] == pytest.approx(scores["mig"])
     assert [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"] == [0]
 
 

@@ -93,7 +93,7 @@ def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
     try:
         with np.load(path) as table:
             arrays = {name: table[name] for name in table.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} can't be read as an .npz of plain arrays: {error}") from error
     missing = {"codes", "factors"} - set(arrays)
     if missing:
@@ -154,4 +154,4 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     console.print(visualization.terminal_table(evaluation.table))
     if evaluation.scores:
         console.print(scores.terminal_table(evaluation.scores))
-    console.print(f"Report, with each score's protocol: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"Report, with each score's protocol: {folder}/report.html", highlight=False, soft_wrap=True)

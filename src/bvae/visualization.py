@@ -8,6 +8,7 @@ from io import BytesIO
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from rich.table import Table
@@ -18,18 +19,15 @@ from bvae.vae import VAE
 
 TRAVERSAL_RANGE = (-3.0, 3.0)  # in deviations of the prior
 _GIF_MILLISECONDS = 80  # a frame
+_GAP = 4  # pixels between pictures
 
 
 @torch.no_grad()
 def reconstructions(vae: VAE, images: Tensor) -> Image.Image:
     """Originals over their reconstructions: (N, 1, H, W) -> a picture of two rows and N columns."""
-    decoded = vae.reconstruct(images.to(vae.device)).cpu()
-    figure = Figure(figsize=(len(images), 2.3), dpi=100, layout="constrained")
-    axes = figure.subplots(2, len(images), squeeze=False)
-    for row, (label, pictures) in enumerate((("original", images.cpu()), ("reconstruction", decoded))):
-        axes[row, 0].set_ylabel(label, fontsize=8)
-        for axis, picture in zip(axes[row], pictures, strict=True):
-            _show(axis, picture[0])
+    decoded = vae.reconstruct(images.to(vae.device)).float().cpu()
+    figure = Figure(figsize=(len(images) + 1.2, 2.2), dpi=100, layout="constrained")
+    _show(figure, torch.stack((images.cpu(), decoded))[:, :, 0], ["original", "reconstruction"])
     return _render(figure)
 
 
@@ -53,17 +51,14 @@ def traverse(vae: VAE, latents: Tensor, values: Tensor) -> Tensor:
 def traversals(vae: VAE, latents: Tensor, table: Sequence[LatentUnit], columns: int = 11) -> Image.Image:
     """One row a unit in the table's order, from −3 to 3, labelled with its KL, its variance and its factor."""
     values = torch.linspace(*TRAVERSAL_RANGE, columns)
-    pictures = traverse(vae, latents, values)
+    pictures = traverse(vae, latents, values)[[unit.unit for unit in table]]
     figure = Figure(figsize=(2.4 + 0.8 * columns, 0.82 * len(table) + 0.4), dpi=100, layout="constrained")
-    axes = figure.subplots(len(table), columns, squeeze=False)
-    for axis, value in zip(axes[0], values, strict=True):
-        axis.set_title(f"{round(value.item(), 1) + 0.0:+.1f}", fontsize=8)  # + 0.0 rids zero of a minus
-    for row, unit in zip(axes, table, strict=True):
-        label = f"unit {unit.unit}: {caption(unit)}\nKL {unit.kl:.2f} nats\nvariance {unit.variance:.4f}"
-        color = "black" if unit.active else "gray"
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8, color=color)
-        for axis, picture in zip(row, pictures[unit.unit], strict=True):
-            _show(axis, picture)
+    labels = [f"unit {u.unit}: {caption(u)}\nKL {u.kl:.2f} nats\nvariance {u.variance:.4f}" for u in table]
+    axes = _show(figure, pictures, labels)
+    for label, unit in zip(axes.get_yticklabels(), table, strict=True):
+        label.set_color("black" if unit.active else "gray")
+    middles = axes.get_images()[0].get_array().shape[1] / columns * (np.arange(columns) + 0.5)
+    axes.set_xticks(middles, [f"{round(v, 1) + 0.0:+.1f}" for v in values.tolist()])  # + 0.0 rids zero of a minus
     return _render(figure)
 
 
@@ -126,10 +121,18 @@ def _enlarge(frame: np.ndarray, scale: int) -> Image.Image:
     return Image.fromarray(frame).resize((scale * width, scale * height), Image.Resampling.NEAREST)
 
 
-def _show(axis, picture: Tensor) -> None:
-    axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
-    axis.set_xticks([])
-    axis.set_yticks([])
+def _show(figure: Figure, pictures: Tensor, labels: Sequence[str]) -> Axes:
+    """Pictures (R, C, H, W) in rows and columns with a label a row, drawn as one: an axes each would take seconds."""
+    rows, columns, height, width = pictures.shape
+    sheet = np.ones((rows, height + _GAP, columns, width + _GAP))
+    sheet[:, :height, :, :width] = pictures.permute(0, 2, 1, 3).numpy()
+    axes = figure.subplots()
+    axes.imshow(sheet.reshape(rows * (height + _GAP), -1), cmap="gray", vmin=0, vmax=1)
+    axes.set_yticks((height + _GAP) * (np.arange(rows) + 0.5), labels)
+    axes.set_xticks([])
+    axes.tick_params(length=0, labelsize=8, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return axes
 
 
 def _render(figure: Figure) -> Image.Image:

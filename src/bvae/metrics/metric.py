@@ -47,5 +47,9 @@ class CodesMetric(Metric, ABC):
             raise ValueError(f"{type(self).__name__} has no codes yet: call update(codes, factors) first")
         score = self.score(*(torch.cat(list(s)) if isinstance(s, list) else s for s in (self.codes, self.factors)))
         if isinstance(score, dict):
-            return {name: torch.tensor(value) for name, value in score.items()}
-        return torch.tensor(score)
+            return {name: _scalar(value) for name, value in score.items()}
+        return _scalar(score)
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)

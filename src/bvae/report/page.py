@@ -25,6 +25,7 @@ from bvae.visualization import TRAVERSAL_RANGE, caption, traverse
 
 _SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer.max_steps", "trainer.precision")
 _COLUMNS = 11  # of the traversals
+_MOST_RESPONSES = 12  # units whose responses are drawn
 _GAP = 3  # pixels between pictures of a strip
 
 
@@ -36,7 +37,7 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None) -> Path:
         found: what the evaluation found.
         vae: the model that the pictures are drawn with; none where only codes were scored.
     """
-    active = [row.unit for row in found.table if row.active]
+    active = [row.unit for row in found.table if row.active][:_MOST_RESPONSES]
     environment = Environment(
         loader=PackageLoader("bvae.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

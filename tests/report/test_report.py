@@ -1,0 +1,134 @@
+"""The report as people see it: a short run's, in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from conftest import run_folder
+
+from bvae.report import figures
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def folder(run):
+    return run_folder(run[1].stdout)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator:
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("needs chromium and chromedriver: apt install chromium chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def cells(browser, section: str) -> list[list[str]]:
+    """The rows of a section's first table, as the page holds them."""
+    script = "return [...document.querySelector(arguments[0]).rows].map(r => [...r.cells].map(c => c.textContent))"
+    return browser.execute_script(script, f"#{section} table")
+
+
+def test_the_page_opens_from_disk_with_no_error_and_every_picture(folder, browser):
+    browser.get(f"file://{folder}/report.html")
+    assert browser.get_log("browser") == []
+    pictures = browser.execute_script(
+        "return [...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt, i.src.slice(0, 5)])"
+    )
+    assert len(pictures) == 10 + 1 + 2  # a strip a unit, the GIF, originals and reconstructions
+    assert all(loaded and alt and source == "data:" for loaded, alt, source in pictures)
+    plots = browser.execute_script(
+        "return [...document.querySelectorAll('figure[role=img]')].map(f => [f.ariaLabel, f.clientHeight])"
+    )
+    assert len(plots) >= 5  # the training's
+    assert all(label and height > 50 for label, height in plots)
+    links = "return [...document.querySelectorAll('[src], [href]')].map(e => e.src || e.href)"
+    assert all(link.startswith(("data:", "#")) for link in browser.execute_script(links))
+    assert (folder / "report.html").stat().st_size < 5e6
+
+
+def test_the_tables_hold_the_runs_numbers(folder, browser):
+    browser.get(f"file://{folder}/report.html")
+    scores = json.loads((folder / "scores.json").read_text())
+    scores.pop("versions")
+    header, *rows = cells(browser, "scores")
+    assert header == ["score", "value", "protocol", "N", "seed"]
+    assert [row[0] for row in rows] == list(scores)
+    for name, value, protocol, n, _ in rows:
+        assert float(value) == pytest.approx(scores[name]["value"], abs=6e-4)
+        assert protocol == scores[name]["protocol"]
+        assert n == "500"
+    header, *rows = cells(browser, "latents")
+    with (folder / "latents.csv").open() as file:
+        units = list(csv.DictReader(file))
+    assert [row[0] for row in rows] == [unit["unit"] for unit in units]
+    assert [float(row[2]) for row in rows] == pytest.approx([float(unit["variance"]) for unit in units], abs=6e-5)
+    header, *rows = cells(browser, "information")
+    assert header == ["unit", "shape", "scale", "rotation", "pos X", "pos Y"]
+    for row, unit in zip(rows, units, strict=True):
+        assert max(map(float, row[1:])) == pytest.approx(float(unit["normalized_mi"]), abs=6e-3)
+    settings = dict(cells(browser, "settings"))
+    assert settings["loss"] == "Annealed"
+    assert settings["loss.beta_start"] == "60.0"
+    assert settings["trainer.max_steps"] == "6"
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_a_dark_room(folder, browser, width, scheme):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme_feature]})
+    browser.get(f"file://{folder}/report.html")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    colors = [
+        browser.execute_script(f"return getComputedStyle({element}).{key}")
+        for element, key in (
+            ("document.body", "backgroundColor"),
+            ("document.body", "color"),
+            ("document.querySelector('svg text')", "fill"),
+        )
+    ]
+    page, ink, label = (sum(map(int, re.findall(r"\d+", color)[:3])) / 3 for color in colors)
+    assert (page < 60 and ink > 180) if scheme == "dark" else (page > 240 and ink < 60)
+    assert label == ink  # plots are drawn in the page's colour
+
+
+def test_responses_are_means_over_all_other_factors():
+    sizes = (3, 4, 5, 6)
+    factors = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
+    code = factors[:, 3] - 2.5 + 10.0 * (factors[:, 0] == 1)
+    names = {"shape": ("square", "ellipse", "heart")}
+    position, scale = figures.responses(code, factors, ("shape", "scale", "posX", "posY"), names)
+    assert "from +0.83 to +5.83" in position.alt  # ±2.5 and a third of 10
+    assert "from +0.00 to +10.00" in scale.alt  # flat lines, the ellipse's at 10
+    assert "ellipse" in scale.svg
+    (curve,) = figures.responses(factors[:, 1] - 1.5, factors[:, 1:2], ("hue",), {})
+    assert "from -1.50 to +1.50" in curve.alt
+
+
+def test_long_histories_are_averaged_to_few_points(tmp_path):
+    lines = ["step,train/reconstruction,val/mig", *(f"{step},{step % 2},{''}" for step in range(3_000))]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    (plot,) = figures.training_curves(tmp_path / "metrics.csv")
+    assert "over 2,99" in plot.alt
+    assert len(plot.svg) < 60_000

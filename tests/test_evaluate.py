@@ -1,0 +1,124 @@
+"""The real evaluate.py in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import history, offline_runs, run_folder, wandb_records
+from test_published import SHAPES
+
+from bvae.callbacks import run_of
+
+KEYS = {
+    *("mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity", "explicitness"),
+    *("irs", "beta_vae_score", "factor_vae_score", "total_correlation", "wasserstein_correlation", "active_units"),
+}
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """A copy of the short run's folder."""
+    return shutil.copytree(run_folder(run[1].stdout), tmp_path / "outputs")
+
+
+def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_path):
+    before = {name: (copy / name).read_bytes() for name in ("metrics.csv", ".hydra/config.yaml", "latents.csv")}
+    (copy / "scores.json").unlink()
+    (copy / "report.html").unlink()
+    job = evaluate(tmp_path, f"run={copy}", "metrics=default")
+    assert job.returncode == 0, job.stderr
+    for title in ("Latent units", "Scores", "Chen et al. 2018"):
+        assert title in job.stdout
+    assert run_folder(job.stdout) == copy
+    assert (copy / "report.html").is_file()
+    # The same images, whose number and cache the run's configuration names, give the same numbers.
+    assert {name: (copy / name).read_bytes() for name in before} == before
+    written = json.loads((copy / "scores.json").read_text())
+    with (copy / "metrics.csv").open() as file:
+        last = [row for row in csv.DictReader(file) if row["val/mig"]][-1]
+    assert written["mig"]["value"] == pytest.approx(float(last["val/mig"]), abs=1e-6)
+    assert written["mig"]["n"] == 500
+    # Its W&B run was made offline, and can't be resumed.
+    assert "W&B can't resume a run that was made offline" in job.stdout
+    (wandb_run,) = offline_runs(tmp_path)
+    trained = json.loads((copy / "wandb.json").read_text())
+    (described,) = (record["run"] for record in wandb_records(wandb_run) if record["type"] == "run")
+    assert described["run_id"] != trained["id"]
+    assert described["run_group"] == trained["id"]
+    logged = history(wandb_records(wandb_run))
+    assert logged["trainer/global_step"][-1] == 6
+    assert logged["scores._type"] == ["table-file"]
+
+
+def test_anybodys_codes_get_every_score(evaluate, tmp_path):
+    factors = np.tile(np.stack(np.unravel_index(np.arange(12), (3, 4)), axis=1), (50, 1))
+    codes = factors + np.random.default_rng(0).normal(size=factors.shape)
+    np.savez(tmp_path / "codes.npz", codes=codes.astype(np.float32), factors=factors, factor_names=["size", "hue"])
+    job = evaluate(tmp_path, "codes=codes.npz", "metrics=all", "logger=none", "output_dir=scored")
+    assert job.returncode == 0, job.stderr
+    written = json.loads((tmp_path / "scored" / "scores.json").read_text())
+    assert set(written) == KEYS | {"versions"}
+    assert all(written[key]["value"] is not None and written[key]["n"] == 600 for key in KEYS)
+    assert "GradientBoostingClassifier()" in written["dci_completeness"]["protocol"]
+    page = (tmp_path / "scored" / "report.html").read_text()
+    assert "hue" in page
+    assert "Traversals" not in page
+
+
+def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, evaluate, tmp_path):
+    state = {}
+    for name, shape in SHAPES.items():
+        state[f"{name}.weight"] = torch.randn(shape) * 0.05
+        state[f"{name}.bias"] = torch.zeros(shape["convT" in name])
+    torch.save(state, tmp_path / "model.pt")
+    data = (f"data.cache_dir={cache_dir}", "data.eval_images=500")
+    job = evaluate(tmp_path, "checkpoint=model.pt", "metrics=default", "logger=none", *data)
+    assert job.returncode == 0, job.stderr
+    (folder,) = (tmp_path / "evaluations").glob("*/*")
+    for name in ("report.html", "scores.json", "traversals.gif", "latents.csv"):
+        assert (folder / name).is_file()
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "type one of run=…, checkpoint=… and codes=…, got none"),
+        (["run=a", "codes=b"], "got run and codes"),
+        (["run=outptus"], "run=outptus is no folder of a run"),
+        (["checkpoint=none.ckpt"], "checkpoint=none.ckpt: there is no such file"),
+        (["metrics=best", "codes=x"], "there is no metrics=best; choose one of all, default, fast, none"),
+        (["checkpoint=text"], "text is no checkpoint that can be read"),
+        (["codes=text"], "text can't be read as an .npz of plain arrays"),
+        (["codes=nan.npz"], "codes must be finite, got NaN or infinity"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value) or "nothing",
+)
+def test_a_mistake_ends_in_one_sentence(evaluate, tmp_path, overrides, message):
+    (tmp_path / "text").write_text("hello")
+    np.savez(tmp_path / "nan.npz", codes=np.full((9, 2), np.nan), factors=np.arange(18).reshape(9, 2))
+    job = evaluate(tmp_path, *overrides, "logger=none")
+    assert job.returncode == 1
+    lines = (job.stdout + job.stderr).strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(message, lines[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nan.npz", "text"]
+
+
+def test_a_run_made_online_is_resumed_online(tmp_path):
+    record = {"id": "abc", "project": "bvae", "entity": "me", "group": None, "name": "conv", "offline": False}
+    (tmp_path / "wandb.json").write_text(json.dumps(record))
+    arguments, remark = run_of(tmp_path, "online")
+    assert arguments == {k: v for k, v in record.items() if k != "offline"} | {"resume": "must"}
+    assert remark == ""
+    arguments, remark = run_of(tmp_path, "offline")
+    assert (arguments["group"], "id" in arguments) == ("abc", False)
+    assert "without logger.mode=online" in remark
+    assert run_of(tmp_path / "elsewhere", "online") == ({"name": f"evaluation of {tmp_path / 'elsewhere'}"}, "")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningDataModule
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
+
+from bvae import metrics
+from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.data import render
+from bvae.evaluation import evaluate, evaluate_codes, read_codes
+from bvae.losses import ELBO
+from bvae.vae import VAE
+
+
+class Squares(LightningDataModule):
+    """Squares at 32 places: all for testing, eight for prediction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = np.arange(32)
+        images = torch.from_numpy(render(0, 5, 0, at, at[::-1])).float()[:, None]
+        self.all = TensorDataset(images, torch.from_numpy(np.stack((at, at // 16), axis=1)))
+
+    def test_dataloader(self):
+        return DataLoader(self.all, batch_size=10)
+
+    def predict_dataloader(self):
+        return DataLoader(torch.utils.data.Subset(self.all, range(0, 32, 4)), batch_size=10)
+
+
+@pytest.fixture
+def vae() -> VAE:
+    torch.manual_seed(0)
+    return VAE(ConvEncoder(3), ConvDecoder(3), ELBO()).eval()
+
+
+def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
+    data = Squares()
+    chosen = {"mig": metrics.MutualInformationGap()}
+    found = evaluate(vae, data, tmp_path, chosen, every_image=True, num_images=5)
+    images, factors = data.all.tensors
+    torch.testing.assert_close(found.codes.mean, vae.encode(images).mean, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(found.codes.factors, factors.numpy())
+    (mig,) = found.scores
+    assert mig.value == pytest.approx(metrics.mutual_information_gap(found.codes.mean, factors))
+    assert mig.n == 32
+    assert found.factor_names == ("factor 0", "factor 1")  # the data module names none
+    assert json.loads((tmp_path / "scores.json").read_text())["mig"]["n"] == 32
+    with Image.open(tmp_path / "traversals.gif") as gif:
+        assert gif.n_frames > 1
+    assert torch.equal(found.images, images[::4][:5])
+    assert torch.linalg.vector_norm(found.start) == torch.linalg.vector_norm(found.codes.mean, dim=1).min()
+
+
+def test_while_it_trains_a_sample_is_encoded_and_no_scores_or_gifs_are_written(vae, tmp_path):
+    vae.train()
+    found = evaluate(vae, Squares(), tmp_path, {"mig": metrics.MutualInformationGap()}, last=False)
+    assert vae.training
+    assert found.scores[0].n == len(found.codes.factors) == 8
+    assert found.gif is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latents.csv", "reconstructions.png", "traversals.png"]
+    with (tmp_path / "latents.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3
+
+
+def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
+    factors = np.stack(np.unravel_index(np.arange(20), (4, 5)), axis=1)
+    codes = np.stack((factors[:, 1] * -1.0, factors[:, 0], np.zeros(20)), axis=1)
+    chosen = {"mig": metrics.MutualInformationGap()}
+    found = evaluate_codes(codes, factors, tmp_path, chosen, ["hue", "size"])
+    assert found.scores[0].value == pytest.approx(1)
+    rows = {row.unit: row for row in found.table}
+    assert [(rows[u].name, rows[u].active) for u in range(3)] == [("size", True), ("hue", True), ("", False)]
+    assert rows[0].correlation == pytest.approx(-1)
+    assert np.isnan(rows[0].variance)
+    assert (tmp_path / "scores.json").is_file()
+    with pytest.raises(ValueError, match=r"need 2 names, got 1"):
+        evaluate_codes(codes, factors, tmp_path, chosen, ["hue"])
+
+
+def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
+    path = tmp_path / "codes.npz"
+    np.savez(path, codes=np.zeros((4, 2)), factors=np.zeros((4, 1), dtype=int), factor_names=["size"])
+    codes, factors, names = read_codes(path)
+    assert (codes.shape, factors.shape, names) == ((4, 2), (4, 1), ["size"])
+    np.savez(path, codes=np.zeros((4, 2)), labels=np.zeros(4))
+    with pytest.raises(ValueError, match="lacks factors, it holds codes, labels"):
+        read_codes(path)
+    np.savez(path, codes=np.array([{}]), factors=np.zeros(1))
+    with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays"):
+        read_codes(path)
+    path.write_text("hello")
+    with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays"):
+        read_codes(path)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays"):
+        read_codes(tmp_path / "one.npy")
