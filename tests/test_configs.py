@@ -42,8 +42,12 @@ def test_every_yaml_instantiates(configuration, choice):
         pytest.skip("Lightning refuses to make a GPU trainer where there is no GPU")
     if choice == "logger=tensorboard":
         pytest.importorskip("tensorboard", reason="an extra: pip install bvae[tensorboard]")
+    if choice.startswith("metrics/dci_learner="):
+        cfg = configuration("metrics=all", choice.replace("=", "@metrics.every_image.dci.learner="))
+        assert hasattr(instantiate(cfg.metrics.every_image.dci).learner, "fit")
+        return
     cfg = configuration(choice)
-    for key in ("data", "optimizer", "scheduler", "callbacks", "trainer"):
+    for key in ("data", "optimizer", "scheduler", "callbacks", "trainer", "metrics"):
         instantiate(cfg[key])
     vae = VAE(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))
     assert vae.encoder.latent_dim == 10

@@ -66,13 +66,14 @@ def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLik
 
 
 def write_json(scores: Sequence[Score], path: Path) -> None:
-    """`{name: {"value", "protocol", "n", "seed"}, …, "versions": {…}}`; a number that isn't finite is null."""
+    """`{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; a number that isn't finite is null."""
     contents = {
         score.name: {
             "value": score.value if math.isfinite(score.value) else None,
             "protocol": score.protocol,
             "n": score.n,
             "seed": score.seed,
+            "seconds": round(score.seconds, 2),
         }
         for score in scores
     }
