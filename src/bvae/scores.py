@@ -66,7 +66,7 @@ def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLik
 
 
 def write_json(scores: Sequence[Score], path: Path) -> None:
-    """`{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; a number that isn't finite is null."""
+    """`{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; null where it isn't finite."""
     contents = {
         score.name: {
             "value": score.value if math.isfinite(score.value) else None,
