@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch comes: two workers' threads would wait for each other
+
 import pytest
+from runs import SHORT
 
 from bvae.data import DSpritesDataModule
 
 ROOT = Path(__file__).parents[1]
-SHORT = ("trainer.max_steps=6", "trainer.log_every_n_steps=2", "callbacks.pictures.every_n_steps=4")
-WANDB = str(Path(sys.executable).with_name("wandb"))
 
 
 @pytest.fixture(scope="session")
@@ -52,29 +52,3 @@ def run(train: Callable, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     job = train(folder, *SHORT, "loss=annealed", "callbacks.checkpoint.every_n_train_steps=3", "seed=3")
     assert job.returncode == 0, job.stderr
     return folder, job
-
-
-def run_folder(output: str) -> Path:
-    """The folder that the closing lines name."""
-    return Path(next(line for line in output.splitlines() if line.startswith("Report")).partition(": ")[2]).parent
-
-
-def wandb_records(run: Path) -> list[dict]:
-    """What W&B's own reader finds in an offline run."""
-    (path,) = run.glob("*.wandb")
-    job = subprocess.run([WANDB, "leet", "inspect", "--json", path], capture_output=True, text=True, timeout=60)
-    assert job.returncode == 0, job.stderr
-    return [json.loads(line) for line in job.stdout.splitlines()]
-
-
-def history(records: list[dict]) -> dict[str, list]:
-    """Each logged key's values."""
-    values: dict[str, list] = {}
-    for record in records:
-        for key, value in record.get("history", {}).get("item", {}).items():
-            values.setdefault(key, []).append(value)
-    return values
-
-
-def offline_runs(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "wandb").glob("offline-run-*"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import history, offline_runs, run_folder, wandb_records
+from runs import history, offline_runs, run_folder, wandb_records
 from test_published import SHAPES
 
 from bvae.callbacks import run_of

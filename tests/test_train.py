@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import SHORT, history, offline_runs, run_folder, wandb_records
 from PIL import Image
+from runs import SHORT, history, offline_runs, run_folder, wandb_records
 
 from bvae.vae import VAE
 

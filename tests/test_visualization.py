@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from bvae import visualization
-from bvae.architectures import ConvEncoder
+from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.latents import LatentUnit
 from bvae.losses import ELBO
 from bvae.vae import VAE
@@ -62,7 +62,8 @@ def test_the_gif_runs_for_ever_with_a_frame_a_step(vae, table, tmp_path):
 def test_pictures_have_a_row_a_unit_and_originals_over_reconstructions(vae, table):
     grid = visualization.traversals(vae, torch.zeros(3), table, columns=5)
     assert grid.width > grid.height > 100
-    pair = visualization.reconstructions(vae, torch.rand(4, 1, 64, 64))
+    whole = VAE(ConvEncoder(3), ConvDecoder(3), ELBO()).eval()
+    pair = visualization.reconstructions(whole, torch.rand(4, 1, 64, 64))
     assert pair.width > pair.height > 100
 
 

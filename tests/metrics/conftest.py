@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-
-def grid(*sizes: int) -> np.ndarray:
-    """Every combination of classes once: (N, K)."""
-    return np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
+from grids import grid
 
 
 @pytest.fixture(scope="session")

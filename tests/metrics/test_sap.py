@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import grid
+from grids import grid
 from sklearn.svm import LinearSVC
 
 from bvae.metrics import sap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import grid
+from grids import grid
 
 from bvae.metrics import beta_vae_score, factor_vae_score
 from bvae.metrics.shared_values import SharedValues

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import grid
+from grids import grid
 
 from bvae.metrics import active_units, total_correlation, wasserstein_correlation
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from conftest import run_folder
+from runs import run_folder
 
 from bvae.report import figures
 
