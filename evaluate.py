@@ -90,7 +90,7 @@ def evaluate(cfg: DictConfig) -> None:
             found = evaluation.evaluate(vae, datamodule, output, metrics, every_image)
         for logger in loggers:
             log_evaluation(logger, found, step, final=True)
-        report(output, found, vae)
+        report(output, found, vae, run=path)
         evaluation.show(found, output)
         if remark and loggers:
             print(remark)

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from bvae import metrics
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.data import render
-from bvae.evaluation import evaluate, evaluate_codes, read_codes
+from bvae.evaluation import evaluate, evaluate_codes, read_codes, show
 from bvae.losses import ELBO
+from bvae.report import report
 from bvae.vae import VAE
 
 
@@ -69,6 +70,25 @@ def test_while_it_trains_a_sample_is_encoded_and_no_scores_or_gifs_are_written(v
         assert len(list(csv.DictReader(file))) == 3
 
 
+def test_scores_that_are_not_taken_again_stay(vae, tmp_path):
+    evaluate(
+        vae, Squares(), tmp_path, {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness()}
+    )
+    found = evaluate(vae, Squares(), tmp_path, {"mig": metrics.MutualInformationGap()}, every_image=True)
+    assert [(score.name, score.n) for score in found.scores] == [("mig", 32), ("irs", 8)]
+
+
+def test_names_are_no_markup_and_factors_without_variation_no_crash(tmp_path, capsys):
+    factors = np.ones((30, 2), dtype=int)
+    codes = np.random.default_rng(0).normal(size=(30, 3))
+    found = evaluate_codes(codes, factors, tmp_path, {"mig": metrics.MutualInformationGap()}, ["[red]a", "b [/m]"])
+    show(found, tmp_path)
+    report(tmp_path, found)
+    printed = capsys.readouterr().out
+    assert "[red]a" in printed
+    assert "can't be taken" in printed
+
+
 def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
     factors = np.stack(np.unravel_index(np.arange(20), (4, 5)), axis=1)
     codes = np.stack((factors[:, 1] * -1.0, factors[:, 0], np.zeros(20)), axis=1)
@@ -99,5 +119,5 @@ def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
     with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays"):
         read_codes(path)
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays"):
+    with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays, which np.savez"):
         read_codes(tmp_path / "one.npy")

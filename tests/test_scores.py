@@ -36,6 +36,14 @@ def test_a_score_is_written_with_what_makes_it_comparable(taken, tmp_path):
     assert set(written["versions"]) == {"bvae", "torch", "numpy", "scikit-learn", "python"}
 
 
+def test_what_was_written_reads_back(taken, tmp_path):
+    scores.write_json(taken, tmp_path / "scores.json")
+    read = scores.read_json(tmp_path / "scores.json")
+    assert [(s.name, s.protocol, s.n, s.seed) for s in read] == [(s.name, s.protocol, s.n, s.seed) for s in taken]
+    assert [s.value for s in read][:3] == pytest.approx([s.value for s in taken][:3])
+    assert scores.read_json(tmp_path / "none.json") == []
+
+
 def test_the_terminals_table_is_short(taken):
     table = scores.terminal_table(taken)
     assert [str(cell) for cell in table.columns[1].cells] == ["0.500", "1.000", "3", "∞"]

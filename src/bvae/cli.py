@@ -85,4 +85,6 @@ def sentence(error: BaseException) -> str:
         close = get_close_matches(key, keys, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{parent or 'the configuration'} has no key {key!r}, its keys are {', '.join(keys)}{hint}"
+    if kind == "OverrideParseException" and "missing EQUAL" in str(error):
+        return f"what is typed has the form key=value, got {error.override}"
     return " ".join(str(error).split()) or kind

@@ -49,7 +49,7 @@ def evaluate(
     """Encode, score and draw; traversals start from the image whose code lies nearest the origin.
 
     Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and where it is the last time
-    `traversals.gif`, `traversals/unit_*.gif` and `scores.json` too.
+    `traversals.gif`, `traversals/unit_*.gif` and `scores.json` too, in which scores that aren't taken again stay.
 
     Args:
         vae: the model.
@@ -70,6 +70,8 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "latents.csv")
     if last:
+        retaken = {score.name for score in taken}
+        taken += [score for score in scores.read_json(folder / "scores.json") if score.name not in retaken]
         scores.write_json(taken, folder / "scores.json")
     with Console(quiet=not last).status("Drawing what the units encode"):
         images = sample_images(datamodule, num_images, vae.device)
@@ -88,18 +90,21 @@ def evaluate(
 def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
     """Codes (N, D), factors (N, K) and, where there are any, the factors' names (K,) of an `.npz`.
 
-    Raises ValueError for another file, and for one without the arrays `codes` and `factors`.
+    Raises ValueError for another file, for one without the arrays `codes` and `factors`, and for what can't be scored.
     """
     try:
-        with np.load(path) as table:
-            arrays = {name: table[name] for name in table.files}
-    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} can't be read as an .npz of plain arrays: {error}") from error
+        table = np.load(path)
+        arrays = {name: table[name] for name in table.files}
+    except (ValueError, AttributeError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} can't be read as an .npz of plain arrays, which np.savez({path.stem!r}, codes=…, factors=…) makes"
+        ) from error
     missing = {"codes", "factors"} - set(arrays)
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(arrays) or 'nothing'}")
     names = arrays.get("factor_names")
-    return arrays["codes"], arrays["factors"], None if names is None else [str(name) for name in names]
+    codes, factors = check(arrays["codes"], arrays["factors"])
+    return codes, factors, None if names is None else [str(name) for name in np.atleast_1d(names)]
 
 
 def evaluate_codes(
@@ -154,4 +159,5 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     console.print(visualization.terminal_table(evaluation.table))
     if evaluation.scores:
         console.print(scores.terminal_table(evaluation.scores))
-    console.print(f"Report, with each score's protocol: {folder}/report.html", highlight=False, soft_wrap=True)
+    protocols = ", with each score's protocol" if evaluation.scores else ""
+    console.print(f"Report{protocols}: {folder}/report.html", highlight=False, soft_wrap=True, markup=False)

@@ -22,7 +22,7 @@ from bvae.vae import VAE
 ACTIVE_BELOW = 0.85
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
-_CLEAR_SHARE = 0.1
+CLEAR_SHARE = 0.1
 CSV_COLUMNS = ("unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi")
 
 
@@ -96,7 +96,7 @@ def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit
     for unit in order.tolist():
         first = share[unit].argmax()
         second = np.delete(share[unit], first).max(initial=0.0)
-        clear = actives[unit] and share[unit, first] >= max(_CLEAR_SHARE, 1.5 * second)
+        clear = actives[unit] and share[unit, first] >= max(CLEAR_SHARE, 1.5 * second)
         rows.append(
             LatentUnit(
                 unit=unit,
@@ -106,7 +106,7 @@ def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit
                 factor=factor_names[first],
                 correlation=_correlation(means[:, unit], codes.factors[:, first]),
                 normalized_mi=float(share[unit, first]),
-                name=readable_factor(factor_names[first]) if clear else "",
+                name=_readable(factor_names[first]) if clear else "",
                 shares=tuple(share[unit].tolist()),
             )
         )
@@ -127,6 +127,5 @@ def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
     return float(np.corrcoef(code.astype(np.float64), factor)[0, 1])
 
 
-def readable_factor(factor: str) -> str:
-    """A factor's name as people say it."""
+def _readable(factor: str) -> str:
     return {"posX": "pos X", "posY": "pos Y", "orientation": "rotation"}.get(factor, factor)

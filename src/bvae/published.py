@@ -27,8 +27,8 @@ def load(path: str | PathLike) -> tuple[VAE, int]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no checkpoint {path}") from None
-    except Exception as error:  # torch raises whatever its readers do
-        raise ValueError(f"{path} is no checkpoint that can be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # torch raises whatever its readers do, and advises to trust the file
+        raise ValueError(f"{path} is no checkpoint that can be read: it isn't a file of plain tensors") from error
     if isinstance(checkpoint, Mapping) and "encoder.mu_logvar_gen.weight" in checkpoint:
         return from_disentangling_vae(checkpoint), 0
     return VAE.load_from_checkpoint(path), checkpoint.get("global_step", 0)

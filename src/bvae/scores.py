@@ -13,6 +13,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bvae.metrics import CodesMetric
@@ -48,12 +49,11 @@ def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLik
         start = time.perf_counter()
         metric.reset()
         metric.update(codes, factors)
-        protocol = metric.protocol
         with console.status(f"Score: {name}") as status:
             if getattr(metric, "progress", False):
                 status.stop()  # it shows a bar of its own
             try:
-                result = metric.compute()
+                result, protocol = metric.compute(), metric.protocol(len(codes))
             except ValueError as error:
                 result, protocol = math.nan, f"can't be taken: {error}"
         metric.reset()
@@ -81,13 +81,25 @@ def write_json(scores: Sequence[Score], path: Path) -> None:
     path.write_text(json.dumps(contents | {"versions": versions}, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> list[Score]:
+    """The scores that `write_json` wrote, NaN for null; none where there is no file."""
+    if not path.is_file():
+        return []
+    contents = json.loads(path.read_text())
+    contents.pop("versions", None)
+    return [
+        Score(name, **{**score, "value": math.nan if score["value"] is None else score["value"]})
+        for name, score in contents.items()
+    ]
+
+
 def terminal_table(scores: Sequence[Score]) -> Table:
     """The scores for a terminal, each with the paper that its protocol begins with."""
     table = Table("score", "value", "N", "seed", "after", title="Scores")
     for score in scores:
         seed = "–" if score.seed is None else str(score.seed)
-        paper = score.protocol.partition(": ")[0]
-        table.add_row(score.name, readable(score.value), f"{score.n:,}", seed, paper)
+        paper = score.protocol if math.isnan(score.value) else score.protocol.partition(": ")[0]
+        table.add_row(score.name, readable(score.value), f"{score.n:,}", seed, escape(paper))
     return table
 
 
@@ -97,4 +109,4 @@ def readable(value: float) -> str:
         return str(value)
     if math.isnan(value):
         return "–"
-    return f"{value:.3f}" if math.isfinite(value) else "∞"
+    return f"{round(value, 3) + 0.0:.3f}" if math.isfinite(value) else "∞"

@@ -11,10 +11,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from bvae.latents import LatentUnit
+from bvae.latents import CLEAR_SHARE, LatentUnit
 from bvae.vae import VAE
 
 TRAVERSAL_RANGE = (-3.0, 3.0)  # in deviations of the prior
@@ -102,8 +103,11 @@ def save_gif(pictures: Sequence[Image.Image], path: str) -> None:
 
 def caption(unit: LatentUnit) -> str:
     """What the unit encodes, in a word or two."""
-    at_rest = "constant" if math.isnan(unit.variance) else "at the prior"
-    return unit.name or (f"mixed ({unit.factor})" if unit.active else at_rest)
+    if unit.name:
+        return unit.name
+    if not unit.active:
+        return "hardly moves" if math.isnan(unit.variance) else "at the prior"
+    return f"mixed ({unit.factor})" if unit.normalized_mi >= CLEAR_SHARE else "no factor"
 
 
 def terminal_table(rows: Sequence[LatentUnit]) -> Table:
@@ -111,8 +115,9 @@ def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     table = Table("unit", "variance", "KL (nats)", "follows", "correlation", "MI / H", "name", title="Latent units")
     for row in rows:
         variance, kl = ("–", "–") if math.isnan(row.variance) else (f"{row.variance:.4f}", f"{row.kl:.2f}")
-        cells = (str(row.unit), variance, kl, row.factor, f"{row.correlation:+.2f}")
-        table.add_row(*cells, f"{row.normalized_mi:.2f}", caption(row), style=None if row.active else "dim")
+        cells = (str(row.unit), variance, kl, escape(row.factor), f"{row.correlation:+.2f}")
+        name = escape(caption(row))
+        table.add_row(*cells, f"{row.normalized_mi:.2f}", name, style=None if row.active else "dim")
     return table
 
 

@@ -125,7 +125,9 @@ def test_a_metric_scores_all_updates_and_resets_pickles_and_clones(metric, noisy
         metric.compute()
     metric.update(torch.from_numpy(noisy), torch.from_numpy(factors))
     assert values(metric.compute()) == expected
-    assert metric.protocol
+    assert metric.protocol(1_000)
+    with pytest.raises(ValueError, match=r"had the shape .* before"):
+        metric.update(torch.zeros(5, 4), torch.from_numpy(factors[:5]))
     assert f"{type(metric).__name__}" in repr(metric)
 
 

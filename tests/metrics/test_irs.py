@@ -35,6 +35,13 @@ def test_noise_is_as_robust_as_its_tails():
     assert interventional_robustness(noise, factors) == pytest.approx(1 - 3 * 2.576 / largest.sum(), abs=0.01)
 
 
+def test_classes_of_few_images_are_held_in_bins():
+    noise = np.random.default_rng(0).normal(size=(4_000, 2))
+    every_row_its_own = np.random.default_rng(1).permutation(4_000)[:, None]
+    assert interventional_robustness(noise, every_row_its_own) < 0.4
+    assert interventional_robustness(noise, every_row_its_own, num_bins=4_000) == pytest.approx(1)
+
+
 def test_the_quantile_is_checked(perfect, factors):
     with pytest.raises(ValueError, match=r"quantile must be in \(0, 1\], got 99"):
         interventional_robustness(perfect, factors, quantile=99)

@@ -5,7 +5,7 @@ import pytest
 from grids import grid
 from sklearn.svm import LinearSVC
 
-from bvae.metrics import sap
+from bvae.metrics import SAP, sap
 
 BITS = np.tile(grid(2, 2, 2), (20, 1))
 
@@ -44,6 +44,13 @@ def test_the_accuracy_is_that_of_scikit_learns_svm(noisy, factors):
     second, first = np.sort(accuracies, axis=0)[-2:]
     ours = sap(noisy[train], factors[train], noisy[test], factors[test])
     assert ours == pytest.approx((first - second).mean(), abs=0.005)  # the dual solver stops a little elsewhere
+
+
+def test_the_protocol_says_how_many_rows_there_were():
+    assert SAP().protocol(737_280).endswith("10,000 training and 5,000 test rows")
+    assert SAP().protocol(600).endswith("400 training and 200 test rows")
+    with pytest.raises(ValueError, match="need a row or more each, got num_train=0"):
+        SAP(num_train=0).protocol(600)
 
 
 def test_the_parts_must_fit(perfect, factors):

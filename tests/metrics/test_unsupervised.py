@@ -30,6 +30,14 @@ def test_codes_of_known_correlation(perfect, rotated, constant, noise):
     assert wasserstein_correlation(redundant) == pytest.approx(4 * variance - 2 * math.sqrt(2) * variance)
 
 
+def test_many_correlated_units_are_no_linear_combination():
+    n, r = 64, 0.5  # equal correlations have the eigenvalues 1 + (n − 1)·r once and 1 − r for the rest
+    covariance = np.full((n, n), r) + (1 - r) * np.eye(n)
+    codes = np.random.default_rng(0).normal(size=(2_000, n))
+    codes = np.linalg.qr(codes - codes.mean(axis=0))[0] @ np.linalg.cholesky(covariance).T
+    assert total_correlation(codes) == pytest.approx(-0.5 * (np.log(1 + (n - 1) * r) + (n - 1) * np.log(1 - r)))
+
+
 def test_scale_matters_to_the_distance_alone():
     assert total_correlation(CORRELATED * [1, 100]) == pytest.approx(total_correlation(CORRELATED))
     assert wasserstein_correlation(CORRELATED * 0.1) == pytest.approx(0.01 * wasserstein_correlation(CORRELATED))

@@ -81,7 +81,7 @@ def test_the_tables_hold_the_runs_numbers(folder, browser):
     assert [row[0] for row in rows] == [unit["unit"] for unit in units]
     assert [float(row[2]) for row in rows] == pytest.approx([float(unit["variance"]) for unit in units], abs=6e-5)
     header, *rows = cells(browser, "information")
-    assert header == ["unit", "shape", "scale", "rotation", "pos X", "pos Y"]
+    assert header == ["unit", "shape", "scale", "orientation", "posX", "posY"]
     for row, unit in zip(rows, units, strict=True):
         assert max(map(float, row[1:])) == pytest.approx(float(unit["normalized_mi"]), abs=6e-3)
     settings = dict(cells(browser, "settings"))

@@ -27,7 +27,7 @@ def check(codes: ArrayLike, factors: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     if factors.ndim != 2 or not factors.shape[1] or len(codes) != len(factors):
         raise ValueError(f"codes must be (N, D) and factors (N, K) with one N, got {codes.shape} and {factors.shape}")
     if not np.issubdtype(factors.dtype, np.integer):
-        raise ValueError(f"factors must be integers, such as class indices, got {factors.dtype}")
+        raise ValueError(f"factors must be integers, got {factors.dtype}: factors.astype(int) makes class indices so")
     return codes, factors
 
 
@@ -40,6 +40,11 @@ def varying(*factors: np.ndarray) -> list[np.ndarray]:
     if not keep.any():
         raise ValueError("every factor has one value only, so there is nothing to follow")
     return [part[:, keep] for part in factors]
+
+
+def classes_of(factors: np.ndarray) -> np.ndarray:
+    """Factors (N, K) of any integers as class indices 0, 1, … in the order of their values."""
+    return np.stack([np.unique(factor, return_inverse=True)[1] for factor in factors.T], axis=1)
 
 
 def check_parts(
@@ -57,13 +62,25 @@ def check_parts(
 
 def split(total: int, num_train: int, num_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows for training and test, drawn without replacement; of a table with too few, all rows in the same ratio."""
-    if total < 2:
-        raise ValueError(f"training and test need two rows or more, got {total}")
+    num_train, num_test = _sizes(total, num_train, num_test)
+    drawn = np.random.default_rng(seed).choice(total, num_train + num_test, replace=False)
+    return drawn[:num_train], drawn[num_train:]
+
+
+def rows(total: int, num_train: int, num_test: int) -> str:
+    """How many rows `split` takes of so many, in words."""
+    return "{:,} training and {:,} test rows".format(*_sizes(total, num_train, num_test))
+
+
+def _sizes(total: int, num_train: int, num_test: int) -> tuple[int, int]:
+    if min(num_train, num_test) < 1 or total < 2:
+        raise ValueError(
+            f"training and test need a row or more each, got num_train={num_train} and num_test={num_test} of {total}"
+        )
     if total < num_train + num_test:
         num_train = min(max(round(total * num_train / (num_train + num_test)), 1), total - 1)
         num_test = total - num_train
-    rows = np.random.default_rng(seed).choice(total, num_train + num_test, replace=False)
-    return rows[:num_train], rows[num_train:]
+    return num_train, num_test
 
 
 def _array(values: ArrayLike) -> np.ndarray:

@@ -26,7 +26,7 @@ def beta_vae_score(
     A point is the mean absolute difference of the codes of 64 pairs, each pair sharing the value of the point's factor
     and nothing else. A logistic regression tells the factor from the point; the score is its accuracy on test points.
     Protocol of Locatello et al. (2019), arXiv:1811.12359. The pairs are drawn from the table: an image evenly, its
-    partner evenly among those with the same value.
+    partner evenly among those with the same value, itself too: where a value has few images, the score means little.
 
     Args:
         codes: posterior means, (N, D) float.
@@ -75,8 +75,7 @@ class BetaVAEScore(CodesMetric):
         self.num_test = num_test
         self.seed = seed
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return (
             "Higgins et al. 2017: accuracy of a logistic regression that tells the shared factor from the mean "
             f"absolute difference of {self.num_pairs} pairs; "

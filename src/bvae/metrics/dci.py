@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from bvae.metrics.arrays import check_parts, split
+from bvae.metrics.arrays import check_parts, rows, split
 from bvae.metrics.metric import CodesMetric
 
 if TYPE_CHECKING:
@@ -140,12 +140,11 @@ class DCIScores(CodesMetric):
         self.seed = seed
         self.progress = progress
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         learner = "gradient-boosted trees" if self.learner is None else str(self.learner)
         return (
             f"Eastwood & Williams 2018: importances of {learner}, one classifier a factor; "
-            f"{self.num_train:,} training and {self.num_test:,} test rows"
+            f"{rows(n, self.num_train, self.num_test)}"
         )
 
     def score(self, codes: Tensor, factors: Tensor) -> dict[str, float]:

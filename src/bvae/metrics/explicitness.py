@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bvae.metrics.arrays import check_parts, split
+from bvae.metrics.arrays import check_parts, rows, split
 from bvae.metrics.metric import CodesMetric
 
 
@@ -60,12 +60,11 @@ class Explicitness(CodesMetric):
         self.num_test = num_test
         self.seed = seed
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return (
             "Ridgeway & Mozer 2018: one-against-rest area under the ROC curve of a logistic regression on all units "
             "(chance is 0.5), mean over classes, then factors; "
-            f"{self.num_train:,} training and {self.num_test:,} test rows"
+            f"{rows(n, self.num_train, self.num_test)}"
         )
 
     def score(self, codes: Tensor, factors: Tensor) -> float:

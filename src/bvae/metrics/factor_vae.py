@@ -95,8 +95,7 @@ class FactorVAEScore(CodesMetric):
         self.least_deviation = least_deviation
         self.seed = seed
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return (
             f"Kim & Mnih 2018: majority vote on the least normalised variance in batches of {self.batch_size}, units "
             f"of deviation under {self.least_deviation} without a vote; {self.num_train:,} training and "

@@ -6,22 +6,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bvae.metrics.arrays import check, varying
+from bvae.metrics.arrays import check, classes_of, varying
 from bvae.metrics.metric import CodesMetric
+from bvae.metrics.mutual_information import discretize
 
 
-def interventional_robustness(codes: ArrayLike, factors: ArrayLike, quantile: float = 0.99) -> float:
+def interventional_robustness(
+    codes: ArrayLike, factors: ArrayLike, quantile: float = 0.99, num_bins: int = 20
+) -> float:
     """The interventional robustness score (IRS) of Suter et al. (2019), arXiv:1811.00007.
 
     For each unit, how little it moves while its best factor is held and all else changes: 1 less the deviation from
     the class's mean, at the given quantile, averaged over the factor's classes, over the unit's largest deviation from
     its own mean. Averaged over the units, each weighted by that largest deviation; constant units have none. Protocol
-    of Locatello et al. (2019), arXiv:1811.12359.
+    of Locatello et al. (2019), arXiv:1811.12359: a factor of more than 20 classes is held by bins of neighbouring ones,
+    as classes of few images would make every unit look robust.
 
     Args:
         codes: posterior means, (N, D) float.
         factors: (N, K) int.
         quantile: in (0, 1].
+        num_bins: equal bins of a factor's classes, in the order of their values.
 
     Returns a number of 1 at most; 0 where all units are constant. Raises ValueError for NaN, for shapes that don't fit
     and where no factor varies.
@@ -35,7 +40,7 @@ def interventional_robustness(codes: ArrayLike, factors: ArrayLike, quantile: fl
         return 0.0
     largest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
     moved = np.empty((codes.shape[1], factors.shape[1]))
-    for k, factor in enumerate(factors.T):
+    for k, factor in enumerate(discretize(classes_of(factors), num_bins).T):
         order = np.argsort(factor, kind="stable")
         classes = np.split(codes[order], np.flatnonzero(np.diff(factor[order])) + 1)
         deviations = [np.quantile(np.abs(rows - rows.mean(axis=0)), quantile, axis=0) for rows in classes]
@@ -47,16 +52,16 @@ def interventional_robustness(codes: ArrayLike, factors: ArrayLike, quantile: fl
 class InterventionalRobustness(CodesMetric):
     """`interventional_robustness` as a torchmetric."""
 
-    def __init__(self, quantile: float = 0.99, **kwargs: Any) -> None:
+    def __init__(self, quantile: float = 0.99, num_bins: int = 20, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.quantile = quantile
+        self.num_bins = num_bins
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return (
-            f"Suter et al. 2019: 1 less the deviation with the best factor held, at the {self.quantile} quantile, over "
-            "the largest deviation, mean over units weighted by their largest deviation"
+            f"Suter et al. 2019: 1 less the deviation at the {self.quantile} quantile with the best factor held, in "
+            f"{self.num_bins} bins at most, over the largest deviation, mean over units weighted by the latter"
         )
 
     def score(self, codes: Tensor, factors: Tensor) -> float:
-        return interventional_robustness(codes, factors, self.quantile)
+        return interventional_robustness(codes, factors, self.quantile, self.num_bins)

@@ -28,19 +28,21 @@ class CodesMetric(Metric, ABC):
         self.add_state("codes", default=[], dist_reduce_fx="cat")
         self.add_state("factors", default=[], dist_reduce_fx="cat")
 
-    @property
     @abstractmethod
-    def protocol(self) -> str:
-        """How the score is taken, in a line to stand beside it."""
+    def protocol(self, n: int) -> str:
+        """How the score of n rows is taken, in a line to stand beside it."""
 
     @abstractmethod
     def score(self, codes: Tensor, factors: Tensor) -> float | dict[str, float]:
         """The score of all codes (N, D) and factors (N, K)."""
 
     def update(self, codes: Tensor, factors: Tensor) -> None:
-        """Add codes (B, D) and factors (B, K)."""
-        self.codes.append(torch.as_tensor(codes))
-        self.factors.append(torch.as_tensor(factors))
+        """Add codes (B, D) and factors (B, K); raises ValueError where D or K isn't that of the update before."""
+        for name, kept, new in (("codes", self.codes, codes), ("factors", self.factors, factors)):
+            new = torch.as_tensor(new)
+            if len(kept) and kept[0].shape[1:] != new.shape[1:]:
+                raise ValueError(f"{name} had the shape {tuple(kept[0].shape)} before, got {tuple(new.shape)}")
+            kept.append(new)
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         if not len(self.codes):

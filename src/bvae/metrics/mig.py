@@ -41,8 +41,7 @@ class MutualInformationGap(CodesMetric):
         super().__init__(**kwargs)
         self.num_bins = num_bins
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return (
             f"Chen et al. 2018: posterior means in {self.num_bins} equal bins from minimum to maximum, "
             "gap of the two largest mutual informations over the factor's entropy, mean over factors"

@@ -24,8 +24,8 @@ def modularity(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> floa
         num_bins: bins of a unit.
 
     Returns a number in [0, 1]; 1 where each unit follows one factor only, by however little: a unit at the prior
-    counts as much as any other. Raises ValueError for NaN, for shapes that don't fit and where fewer than two factors
-    vary.
+    counts as much as any other, and what a few rows tell of it is chance. Raises ValueError for NaN, for shapes that
+    don't fit and where fewer than two factors vary.
     """
     codes, factors = check(codes, factors)
     (factors,) = varying(factors)
@@ -45,11 +45,11 @@ class Modularity(CodesMetric):
         super().__init__(**kwargs)
         self.num_bins = num_bins
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return (
             f"Ridgeway & Mozer 2018: posterior means in {self.num_bins} equal bins from minimum to maximum, "
-            "1 less the share of squared mutual information outside a unit's main factor, mean over all units"
+            "1 less the mean squared mutual information with a unit's other factors over that with its main one, "
+            "mean over all units"
         )
 
     def score(self, codes: Tensor, factors: Tensor) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bvae.metrics.arrays import check_parts, split
+from bvae.metrics.arrays import check_parts, rows, split
 from bvae.metrics.metric import CodesMetric
 
 
@@ -26,8 +26,9 @@ def sap(
     Args:
         codes_train, codes_test: posterior means, (N, D) float with D of 2 or more.
         factors_train, factors_test: (N, K) int.
-        continuous: take the factors as numbers and score a unit by R², its squared correlation with the factor on the
-            test part, in place of the accuracy.
+        continuous: take the factors as numbers and score a unit by R², its squared correlation with the factor, in
+            place of the accuracy. It is taken on the test part, where the protocol has the training part: it learns
+            nothing.
 
     Returns a number in [0, 1]. The SVM's penalty makes it depend on the units' scale; R² does not. Raises ValueError
     for NaN, for shapes that don't fit and where no factor varies.
@@ -87,14 +88,13 @@ class SAP(CodesMetric):
         self.continuous = continuous
         self.seed = seed
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         predictor = (
             "squared correlation" if self.continuous else "accuracy of a linear SVM (C = 0.01, classes balanced)"
         )
         return (
             f"Kumar et al. 2018: gap of the two units of largest {predictor}, mean over factors; "
-            f"{self.num_train:,} training and {self.num_test:,} test rows"
+            f"{rows(n, self.num_train, self.num_test)}"
         )
 
     def score(self, codes: Tensor, factors: Tensor) -> float:

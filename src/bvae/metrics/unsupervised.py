@@ -25,9 +25,10 @@ def total_correlation(codes: ArrayLike) -> float:
     """
     covariance = _covariance(codes)
     deviations = np.sqrt(np.diag(covariance))
-    _, log_determinant = np.linalg.slogdet(covariance / np.outer(deviations, deviations))
-    singular = log_determinant < np.log(1e-12)  # nothing but rounding is left
-    return float("inf") if singular else float(max(-0.5 * log_determinant, 0.0))
+    spectrum = np.linalg.eigvalsh(covariance / np.outer(deviations, deviations))
+    if spectrum.min() < 1e-12 * len(spectrum):  # nothing but rounding is left
+        return float("inf")
+    return float(abs(0.5 * np.log(spectrum).sum()))
 
 
 def wasserstein_correlation(codes: ArrayLike) -> float:
@@ -72,8 +73,7 @@ class TotalCorrelation(CodesMetric):
 
     higher_is_better = False
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return "Locatello et al. 2019: nats, of a Gaussian fitted to the posterior means"
 
     def score(self, codes: Tensor, factors: Tensor) -> float:
@@ -85,8 +85,7 @@ class WassersteinCorrelation(CodesMetric):
 
     higher_is_better = False
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return "Locatello et al. 2019: squared Wasserstein-2, of a Gaussian fitted to the posterior means"
 
     def score(self, codes: Tensor, factors: Tensor) -> float:
@@ -102,8 +101,7 @@ class ActiveUnits(CodesMetric):
         super().__init__(**kwargs)
         self.threshold = threshold
 
-    @property
-    def protocol(self) -> str:
+    def protocol(self, n: int) -> str:
         return f"Burda et al. 2016: units whose posterior mean has a variance over {self.threshold}"
 
     def score(self, codes: Tensor, factors: Tensor) -> float:

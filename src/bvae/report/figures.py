@@ -108,12 +108,15 @@ def responses(
     means = {name: _cell_means(code, shapes, at[name]) for name in varying if name != "shape" or len(varying) == 1}
     place = _cell_means(code, at["posY"], at["posX"]) if positions else None
     shown = [*means.values(), *([] if place is None else [place])]
-    reach = 1.05 * max(np.nanmax(np.abs(cells)) for cells in shown)
+    if not shown:
+        return []
+    low, high = min(np.nanmin(cells) for cells in shown), max(np.nanmax(cells) for cells in shown)
+    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)  # one range for all, so that flat looks flat
     plots = []
     if place is not None:
 
         def draw_map(axes: Axes) -> None:
-            image = axes.imshow(place, cmap="RdBu_r", vmin=-reach, vmax=reach)
+            image = axes.imshow(place, cmap="RdBu_r", vmin=low, vmax=high)
             axes.set(xlabel="pos X", ylabel="pos Y")
             axes.figure.colorbar(image, ax=axes, shrink=0.85).outline.set_visible(False)
 
@@ -123,7 +126,8 @@ def responses(
         def draw_curve(axes: Axes, cells: np.ndarray = cells, name: str = name) -> None:
             for shape, line in enumerate(cells):
                 axes.plot(line, label=shape_names[shape], linewidth=1.4)
-            axes.set(xlabel=f"{name} (class)", ylim=(-reach, reach))
+            axes.set(xlabel=f"{name} (class)", ylim=(low, high))
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
             if len(cells) > 1:
                 axes.legend(fontsize=7.5)
 

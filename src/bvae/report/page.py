@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from bvae.evaluation import Evaluation
-from bvae.latents import readable_factor
 from bvae.report import figures
 from bvae.scores import readable
 from bvae.vae import VAE
@@ -29,23 +28,26 @@ _MOST_RESPONSES = 12  # units whose responses are drawn
 _GAP = 3  # pixels between pictures of a strip
 
 
-def report(folder: Path, found: Evaluation, vae: VAE | None = None) -> Path:
-    """Write `report.html` into a run's folder: all of the run in one file, which needs no other and no network.
+def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | None = None) -> Path:
+    """Write `report.html` into a folder: all of a run in one file, which needs no other and no network.
 
     Args:
-        folder: of the run; its `.hydra/` and `metrics.csv` give the settings and the training curves, where they are.
+        folder: where it goes.
         found: what the evaluation found.
         vae: the model that the pictures are drawn with; none where only codes were scored.
+        run: what was evaluated, the folder itself unless given. A run's `.hydra/` and `metrics.csv` give the settings
+            and the training curves.
     """
+    run = folder if run is None else run
     active = [row.unit for row in found.table if row.active][:_MOST_RESPONSES]
     environment = Environment(
         loader=PackageLoader("bvae.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    overrides, settings, config = _configuration(folder / ".hydra")
-    metrics = folder / "metrics.csv"
+    overrides, settings, config = _configuration(run / ".hydra")
+    metrics = run / "metrics.csv"
     means = found.codes.mean.double().numpy()
     page = environment.get_template("page.html").render(
-        title=" ".join(overrides) or folder.name,
+        title=" ".join(overrides) or run.name,
         folder=folder.name,
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         versions={name: version(name) for name in ("bvae", "torch", "lightning")}
@@ -54,7 +56,7 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None) -> Path:
         n=len(means),
         has_posterior=found.codes.log_variance is not None,
         captions={row.unit: caption(row) for row in found.table},
-        factors=[readable_factor(name) for name in found.factor_names],
+        factors=found.factor_names,
         readable=readable,
         overrides=overrides,
         settings=settings,
