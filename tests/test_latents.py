@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -71,3 +73,27 @@ def test_encoding_goes_through_the_data_modules_images(cache_dir):
     assert codes.mean.shape == codes.log_variance.shape == (600, 10)
     assert np.array_equal(images[:, 0].numpy(), render(*codes.factors[: len(images)].T))
     assert torch.allclose(codes.mean[: len(images)], vae.encode(images).mean, atol=1e-5)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_does_not_grow_with_the_number_of_batches(cache_dir):
+    program = f"""
+from bvae.allocator import keep_freed_memory
+from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.data import DSpritesDataModule
+from bvae.latents import encode
+from bvae.losses import ELBO
+from bvae.vae import VAE
+
+keep_freed_memory()
+vae = VAE(ConvEncoder(), ConvDecoder(), ELBO()).eval()
+for images in (5_000, 40_000):
+    data = DSpritesDataModule(cache_dir="{cache_dir}", eval_images=images)
+    data.setup()
+    encode(vae, data)
+    print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")))
+"""
+    job = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert job.returncode == 0, job.stderr
+    few, many = map(int, job.stdout.split())
+    assert many - few < 100_000  # kB; the codes themselves are 7 MB

@@ -57,14 +57,21 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
     """
     batches = datamodule.test_dataloader() if every_image else datamodule.predict_dataloader()
     quiet = not (every_image and Console().is_terminal)
-    means, log_variances, all_factors = [], [], []
+    codes, n = None, 0
     for batch in track(batches, "Encoding every image", total=len(batches), transient=True, disable=quiet):
         images, factors = _on_device(batch, datamodule, vae.device)
         posterior = vae.encode(images)
-        means.append(posterior.mean.float().cpu())
-        log_variances.append(posterior.log_variance.float().cpu())
-        all_factors.append(factors.cpu())
-    return Codes(torch.cat(means), torch.cat(log_variances), torch.cat(all_factors).numpy())
+        found = (*posterior, factors)
+        if codes is None:
+            # Room for all at once: small results kept from each batch would lie between the large blocks that the
+            # next one could have used again, and the process would grow by gigabytes.
+            most = len(batches) * len(images)
+            codes = [torch.empty((most, part.shape[1]), dtype=part.dtype) for part in found]
+        for kept, part in zip(codes, found, strict=True):
+            kept[n : n + len(images)] = part
+        n += len(images)
+    mean, log_variance, all_factors = (kept[:n] for kept in codes)
+    return Codes(mean.float(), log_variance.float(), all_factors.numpy())
 
 
 def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
