@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test dashboard lint format clean
+.PHONY: help train test bench dashboard lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,6 +20,9 @@ train: $(INSTALLED) ## Disentangle dSprites in minutes: experiment=quick, more w
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
 	@test -d wandb || { echo "There are no runs yet: make train"; exit 1; }

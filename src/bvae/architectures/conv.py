@@ -19,16 +19,16 @@ class ConvEncoder(nn.Module):
         super().__init__()
         self.latent_dim = check_latent_dim(latent_dim)
         self.layers = nn.Sequential(
-            *(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU()),  # 64 -> 32
-            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),  # 32 -> 16
-            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),  # 16 -> 8
-            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),  # 8 -> 4
+            *(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 64 -> 32
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 32 -> 16
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 16 -> 8
+            *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 8 -> 4
             nn.Flatten(),
-            *(nn.Linear(512, 256), nn.ReLU()),
-            *(nn.Linear(256, 256), nn.ReLU()),
+            *(nn.Linear(512, 256), nn.ReLU(inplace=True)),
+            *(nn.Linear(256, 256), nn.ReLU(inplace=True)),
             nn.Linear(256, 2 * latent_dim),
         )
-        # On a CPU the convolutions run a third faster with the channels last.
+        # On a CPU the convolutions run a third faster with the channels last, and ReLU in place spares a copy.
         xavier_uniform_(self).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,13 +47,13 @@ class ConvDecoder(nn.Module):
         super().__init__()
         self.latent_dim = check_latent_dim(latent_dim)
         self.layers = nn.Sequential(
-            *(nn.Linear(latent_dim, 256), nn.ReLU()),
-            *(nn.Linear(256, 256), nn.ReLU()),
-            *(nn.Linear(256, 512), nn.ReLU()),
+            *(nn.Linear(latent_dim, 256), nn.ReLU(inplace=True)),
+            *(nn.Linear(256, 256), nn.ReLU(inplace=True)),
+            *(nn.Linear(256, 512), nn.ReLU(inplace=True)),
             nn.Unflatten(1, (32, 4, 4)),
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),  # 4 -> 8
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),  # 8 -> 16
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),  # 16 -> 32
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 4 -> 8
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 8 -> 16
+            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 16 -> 32
             nn.ConvTranspose2d(32, 1, 4, 2, 1),  # 32 -> 64
         )
         xavier_uniform_(self).to(memory_format=torch.channels_last)

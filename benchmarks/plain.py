@@ -1,0 +1,61 @@
+"""The reference: the papers' networks trained by the shortest loop that PyTorch's users would write."""
+
+from __future__ import annotations
+
+import sys
+from multiprocessing.connection import Client
+from time import perf_counter
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def conv() -> tuple[nn.Module, nn.Module]:
+    encoder = nn.Sequential(
+        *(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),
+        *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 20)),
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(10, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU()),
+        *(nn.Unflatten(1, (32, 4, 4)), nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),
+        *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),
+    )
+    return encoder, decoder
+
+
+def mlp() -> tuple[nn.Module, nn.Module]:
+    encoder = nn.Sequential(
+        *(nn.Flatten(), nn.Linear(4096, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, 20))
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(10, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU()),
+        *(nn.Linear(1200, 4096), nn.Unflatten(1, (1, 64, 64))),
+    )
+    return encoder, decoder
+
+
+def main(address: str, model: str, batch_size: int) -> None:
+    encoder, decoder = {"conv": conv, "mlp": mlp}[model]()
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=5e-4)
+    data = (torch.rand(2048, 1, 64, 64) < 0.05).float()
+    with Client(address) as driver:
+        while steps := driver.recv():
+            start = perf_counter()
+            for _ in range(steps):
+                images = data[torch.randint(len(data), (batch_size,))]
+                mean, log_variance = encoder(images).chunk(2, dim=1)
+                logits = decoder(mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean))
+                reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum")
+                kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum()
+                loss = (reconstruction + 4 * kl) / batch_size
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            driver.send(perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

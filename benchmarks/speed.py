@@ -1,0 +1,148 @@
+"""Speed side by side, in one run: matrix products, a plain PyTorch loop, and train.py as people run it.
+
+    make bench
+
+Each is a process of its own, and they take turns by a few steps, so that a slow minute of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from bvae.data import DSpritesDataModule
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+# Multiplications and additions of a training step for one image, forward and twice that backward, in GFLOP.
+GFLOP = {"conv": 0.0748, "mlp": 0.0851}
+
+
+def gflops(size: int = 1024, products: int = 4) -> float:
+    """The machine's rate of single-precision matrix products, in GFLOP/s."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    start = perf_counter()
+    for _ in range(products):
+        a @ b
+    return products * 2 * size**3 / (perf_counter() - start) / 1e9
+
+
+class Worker:
+    """A training in a process of its own that takes steps when it is asked to.
+
+    Args:
+        command: makes the process's command from the address to connect to.
+        folder: where it runs.
+    """
+
+    def __init__(self, command: Callable[[str], list[str]], folder: str) -> None:
+        address = os.path.join(tempfile.mkdtemp(), "socket")
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "WANDB_MODE": "offline"}
+        with Listener(address) as listener:
+            start = perf_counter()
+            self._process = subprocess.Popen(command(address), cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+            self._driver: Connection = listener.accept()
+        self.steps(1)
+        self.first_step = perf_counter() - start  # seconds from the command
+
+    def steps(self, n: int) -> float:
+        """Seconds that n steps take."""
+        self._driver.send(n)
+        return self._driver.recv()
+
+    def close(self) -> float:
+        """End the process; returns its largest resident memory in GB."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        self._driver.send(0)
+        self._process.wait()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1e6
+
+
+def plain(model: str, batch_size: int) -> Callable[[str], list[str]]:
+    return lambda address: [sys.executable, str(HERE / "plain.py"), address, model, str(batch_size)]
+
+
+def ours(model: str, batch_size: int, cache_dir: str) -> Callable[[str], list[str]]:
+    overrides = [f"model={model}", "loss=beta", f"data.batch_size={batch_size}", f"data.cache_dir={cache_dir}"]
+    pace = ["+callbacks.pace._target_=pace.Pace", "data.eval_images=500", "metrics=none"]
+    return lambda address: [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *overrides,
+        *pace,
+        f"+callbacks.pace.address={address}",
+    ]
+
+
+def race(model: str, batch_size: int, rounds: int, cache_dir: str) -> list[list[str]]:
+    """Rows of the table for one network and batch size."""
+    steps = max(256 // batch_size, 1) * 4
+    with tempfile.TemporaryDirectory() as folder:
+        workers = {
+            "plain loop": Worker(plain(model, batch_size), folder),
+            "train.py": Worker(ours(model, batch_size, cache_dir), folder),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in workers}
+        limits = []
+        for _ in track(range(rounds), f"{model}, batch {batch_size}", transient=True):
+            limits.append(gflops())
+            for name, worker in workers.items():
+                rates[name].append(steps / worker.steps(steps))
+        rows = []
+        for name, worker in workers.items():
+            ratios = [ours / base for ours, base in zip(rates[name], rates["plain loop"], strict=True)]
+            shares = [rate * batch_size * GFLOP[model] / limit for rate, limit in zip(rates[name], limits, strict=True)]
+            middle, low, high = spread(rates[name])
+            memory = worker.close()
+            rows.append(
+                [
+                    f"{model}, batch {batch_size}, {name}",
+                    f"{middle:.1f} ({low:.1f}–{high:.1f})",
+                    f"{middle * batch_size:,.0f}",
+                    f"{statistics.median(ratios):.2f}",
+                    f"{statistics.median(shares):.0%} of {statistics.median(limits):.0f} GFLOP/s",
+                    f"{memory:.2f}",
+                    f"{worker.first_step:.1f}",
+                ]
+            )
+    return rows
+
+
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return middle, low, high
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["conv", "mlp"], choices=["conv", "mlp"])
+    parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--cache-dir", default=str(ROOT / "data"))
+    arguments = parser.parse_args()
+    DSpritesDataModule(cache_dir=arguments.cache_dir).prepare_data()  # so that the first step is with a warm cache
+    columns = ("", "steps/s (quartiles)", "images/s", "to plain", "of the limit", "memory (GB)", "first step (s)")
+    table = Table(*columns, title=f"Training steps, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for model in arguments.models:
+        for batch_size in arguments.batch_sizes:
+            for row in race(model, batch_size, arguments.rounds, arguments.cache_dir):
+                table.add_row(*row)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
