@@ -15,7 +15,7 @@ def check_codes(codes: ArrayLike) -> np.ndarray:
         raise ValueError(f"codes must be real numbers, got {codes.dtype}")
     if not np.isfinite(codes).all():
         raise ValueError("codes must be finite, got NaN or infinity")
-    return codes.astype(np.float64)
+    return codes.astype(np.float64, copy=False)  # scores call one another with what is checked already
 
 
 def check(codes: ArrayLike, factors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 
 class CodesMetric(Metric, ABC):
@@ -47,7 +48,7 @@ class CodesMetric(Metric, ABC):
     def compute(self) -> Tensor | dict[str, Tensor]:
         if not len(self.codes):
             raise ValueError(f"{type(self).__name__} has no codes yet: call update(codes, factors) first")
-        score = self.score(*(torch.cat(list(s)) if isinstance(s, list) else s for s in (self.codes, self.factors)))
+        score = self.score(dim_zero_cat(self.codes), dim_zero_cat(self.factors))
         if isinstance(score, dict):
             return {name: _scalar(value) for name, value in score.items()}
         return _scalar(score)

@@ -58,7 +58,6 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | 
         captions={row.unit: caption(row) for row in found.table},
         factors=found.factor_names,
         readable=readable,
-        overrides=overrides,
         settings=settings,
         config=config,
         curves=figures.training_curves(metrics) if metrics.is_file() else [],
