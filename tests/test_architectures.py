@@ -48,6 +48,29 @@ def test_the_mlp_takes_the_papers_activation():
     assert [type(layer) for layer in layers if not isinstance(layer, nn.Linear)] == [nn.Tanh] * 3 + [nn.Unflatten]
 
 
+def test_the_fast_decoder_has_the_plain_ones_weights_outputs_and_gradients():
+    fast, plain = ConvDecoder(3), ConvDecoder(3, fast=False)
+    plain.load_state_dict(fast.state_dict())
+    latents, weights = torch.randn(5, 3), torch.randn(5, 1, 64, 64)
+    found = {}
+    for decoder in (fast, plain):
+        inputs = latents.clone().requires_grad_()
+        images = decoder(inputs)
+        (images * weights).sum().backward()
+        found[decoder] = [images.detach(), inputs.grad, *(parameter.grad for parameter in decoder.parameters())]
+    for ours, theirs in zip(found[fast], found[plain], strict=True):
+        scale = theirs.abs().max().item()
+        assert scale > 0
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6 * scale)
+
+
+def test_the_fast_decoder_steps_aside_in_other_precisions():
+    decoder = ConvDecoder(3)
+    assert decoder.double()(torch.randn(2, 3).double()).dtype == torch.float64
+    with torch.autocast("cpu", torch.bfloat16):
+        assert decoder.float()(torch.randn(2, 3)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("latent_dim", [0, -1, 2.5, "ten", True])
 def test_an_impossible_latent_dim_is_named(latent_dim):
     with pytest.raises(ValueError, match="latent_dim must be a whole number of 1 or more, got"):
