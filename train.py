@@ -48,6 +48,9 @@ def train(cfg: DictConfig) -> None:
             datamodule = make(cfg.data)
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
             vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
+            if cfg.compile:
+                vae.encoder.compile(mode=cfg.compile)
+                vae.decoder.compile(mode=cfg.compile)
             vae.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
             metrics = make(cfg.metrics)
             callbacks = make(cfg.callbacks)

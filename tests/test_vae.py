@@ -8,10 +8,13 @@ import pytest
 import torch
 from lightning import Trainer
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder
-from bvae.losses import Annealed, Beta, Gaussian
+from bvae.callbacks import StepProgress, Throughput
+from bvae.data import DSpritesDataModule
+from bvae.losses import Annealed, Beta, Capacity, Gaussian
 from bvae.recipes import build, describe
 from bvae.vae import VAE
 
@@ -51,6 +54,36 @@ def test_latents_are_samples_of_the_posterior():
     assert logits.shape == (2_000, 1, 64, 64)
     assert torch.allclose(latents.mean(dim=0), posterior.mean[0], atol=0.3)
     assert torch.allclose(latents.std(dim=0), torch.tensor([1.0, torch.e, torch.e**-2]), rtol=0.1)
+
+
+class Reads(TorchDispatchMode):
+    """Notes the steps at which a number is read off a tensor, for which a GPU would have to finish first."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__()
+        self.trainer = trainer
+        self.steps = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
+            self.steps.add(self.trainer.global_step)
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_that_show_nothing_do_not_wait_for_the_device(cache_dir):
+    data = DSpritesDataModule(cache_dir=str(cache_dir), batch_size=2, on_device=True)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=60,
+        log_every_n_steps=30,
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=[StepProgress(), Throughput()],
+    )
+    with Reads(trainer) as reads:
+        trainer.fit(small_vae(loss=Capacity()), data)
+    assert 30 in reads.steps  # the terms were shown
+    assert [step for step in reads.steps if step % 3] == []  # off a terminal, a line comes every third of 60 steps
 
 
 def test_extreme_log_variances_give_finite_gradients():

@@ -57,7 +57,9 @@ class VAE(LightningModule):
 
     def encode(self, images: Tensor) -> Posterior:
         """(B, C, H, W) in [0, 1] -> q(z|x): mean and log σ², each (B, D)."""
-        mean, log_variance = self.encoder(images).chunk(2, dim=1)
+        parameters = self.encoder(images)
+        parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))  # from bfloat16 under autocast
+        mean, log_variance = parameters.chunk(2, dim=1)
         return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
 
     def decode(self, latents: Tensor) -> Tensor:

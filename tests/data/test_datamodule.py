@@ -29,6 +29,17 @@ def test_a_batch_is_images_and_the_factors_they_were_drawn_from(data):
     assert np.array_equal(images[:, 0].numpy(), render(*factors.numpy().T))
 
 
+def test_images_on_the_device_make_the_same_batches(data, cache_dir):
+    resident = DSpritesDataModule(cache_dir=str(cache_dir), eval_images=700, on_device=True)
+    resident.setup()
+    for ours, theirs in zip(resident.train_dataloader(), data.train_dataloader(), strict=True):
+        assert ours[0].shape == (64,)  # positions, in place of images
+        found, expected = resident.on_after_batch_transfer(ours, 0), data.on_after_batch_transfer(theirs, 0)
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+        break
+
+
 def test_unpacking_is_numpys():
     packed = torch.randint(0, 256, (3, 512), dtype=torch.uint8)
     assert np.array_equal(unpack(packed).numpy().ravel(), np.unpackbits(packed.numpy().ravel()))

@@ -39,6 +39,18 @@ class PackedImages(Dataset):
         """Positions (B,) in the archive -> packed images (B, 512) uint8 and factors (B, 5) int64."""
         return torch.from_numpy(self._images[indices]), torch.from_numpy(factors_of(indices))
 
+    def to(self, device: torch.device) -> Tensor:
+        """All of them, packed, on the device: (N, 512) uint8, 377 MB."""
+        return torch.from_numpy(np.array(self._images)).to(device)
+
+
+class Positions(Dataset):
+    """What the batches of images that are on the device already hold: their positions in the archive."""
+
+    def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Positions (B,) in the archive -> the same as a tensor, and factors (B, 5) int64."""
+        return torch.from_numpy(indices), torch.from_numpy(factors_of(indices))
+
 
 class Batches(Sampler[np.ndarray]):
     """The given indices in batches: in order, or with a seed shuffled without replacement, anew each epoch.
@@ -82,7 +94,8 @@ class DSpritesDataModule(LightningDataModule):
     """All 737,280 images of dSprites (Matthey et al. 2017) and their factors.
 
     A batch is images (B, 1, 64, 64) of 0.0 and 1.0 and factors (B, 5): class indices of shape, scale, orientation,
-    posX and posY. It leaves the loader packed, eight pixels a byte, and is unpacked on the device.
+    posX and posY. It leaves the loader packed, eight pixels a byte, and is unpacked on the device; or, where the images
+    are on the device, as their positions.
 
     Args:
         source: `render` draws the images, `file` reads an official archive, `download` fetches it.
@@ -93,6 +106,7 @@ class DSpritesDataModule(LightningDataModule):
         eval_images: how many images, drawn evenly over the set, `predict_dataloader` serves for tables and pictures.
         seed: of the order of the batches, the images held out and those for evaluation.
         num_workers: processes that load batches; the data is memory-mapped, so that 0 serves.
+        on_device: keep all the images, packed, on the device that trains, 377 MB; for a GPU.
         url: what `download` fetches.
         md5: of that file.
     """
@@ -110,6 +124,7 @@ class DSpritesDataModule(LightningDataModule):
         eval_images: int = 10_000,
         seed: int = 0,
         num_workers: int = 0,
+        on_device: bool = False,
         url: str = download.URL,
         md5: str = download.MD5,
     ) -> None:
@@ -133,6 +148,8 @@ class DSpritesDataModule(LightningDataModule):
         self.eval_images = min(eval_images, NUM_IMAGES)
         self.seed = seed
         self.num_workers = num_workers
+        self.on_device = on_device
+        self._resident: Tensor | None = None
         self.url = url
         self.md5 = md5
 
@@ -169,7 +186,8 @@ class DSpritesDataModule(LightningDataModule):
         self._eval_indices = order[: self.eval_images]
 
     def _loader(self, batches: Batches) -> DataLoader:
-        return DataLoader(self.images, sampler=batches, batch_size=None, num_workers=self.num_workers)
+        images = Positions() if self.on_device else self.images
+        return DataLoader(images, sampler=batches, batch_size=None, num_workers=self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(Batches(self._train_indices, self.batch_size, self.seed))
@@ -187,4 +205,9 @@ class DSpritesDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         packed, factors = batch
+        if self.on_device:
+            positions = packed
+            if self._resident is None or self._resident.device != positions.device:
+                self._resident = self.images.to(positions.device)
+            packed = self._resident[positions]
         return unpack(packed), factors
