@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test bench dashboard lint format clean
+.PHONY: help train test bench bench-peers dashboard lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 ARGS ?=
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "bvae needs Python 3.10 or newer, got " + sys.version.split()[0] + ": make PYTHON=python3.12")'
@@ -23,6 +23,17 @@ test: $(INSTALLED) ## Run the tests
 
 bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+	$(BIN)/python benchmarks/stages.py
+
+PEERS := pythae disent
+.venv-%/installed: constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	grep -E '^torch(vision)?==' constraints.txt | cut -d';' -f1 > .venv-$*/torch.txt
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --constraint .venv-$*/torch.txt $*
+	@touch $@
+
+bench-peers: $(INSTALLED) $(PEERS:%=.venv-%/installed) ## The same beside pythae and disent, each in its own environment
+	$(BIN)/python benchmarks/speed.py --peers $(foreach p,$(PEERS),$p=$(abspath .venv-$p/bin/python)) $(ARGS)
 
 dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
 	@test -d wandb || { echo "There are no runs yet: make train"; exit 1; }
@@ -37,4 +48,4 @@ format: $(INSTALLED) ## Mend the code's style
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment and caches; data and runs stay
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache

@@ -37,18 +37,26 @@ def mlp() -> tuple[nn.Module, nn.Module]:
     return encoder, decoder
 
 
+NETWORKS = {"conv": conv, "mlp": mlp}
+
+
+def images() -> torch.Tensor:
+    """Binary images about as white as dSprites, (2048, 1, 64, 64)."""
+    return (torch.rand(2048, 1, 64, 64) < 0.05).float()
+
+
 def main(address: str, model: str, batch_size: int) -> None:
-    encoder, decoder = {"conv": conv, "mlp": mlp}[model]()
+    encoder, decoder = NETWORKS[model]()
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=5e-4)
-    data = (torch.rand(2048, 1, 64, 64) < 0.05).float()
+    data = images()
     with Client(address) as driver:
         while steps := driver.recv():
             start = perf_counter()
             for _ in range(steps):
-                images = data[torch.randint(len(data), (batch_size,))]
-                mean, log_variance = encoder(images).chunk(2, dim=1)
+                batch = data[torch.randint(len(data), (batch_size,))]
+                mean, log_variance = encoder(batch).chunk(2, dim=1)
                 logits = decoder(mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean))
-                reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum")
+                reconstruction = F.binary_cross_entropy_with_logits(logits, batch, reduction="sum")
                 kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum()
                 loss = (reconstruction + 4 * kl) / batch_size
                 optimizer.zero_grad()

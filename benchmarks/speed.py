@@ -87,13 +87,19 @@ def ours(model: str, batch_size: int, cache_dir: str) -> Callable[[str], list[st
     ]
 
 
-def race(model: str, batch_size: int, rounds: int, cache_dir: str) -> list[list[str]]:
+def peer(library: str, python: str, model: str, batch_size: int) -> Callable[[str], list[str]]:
+    """The library's trainer, with the Python of an environment that has it."""
+    return lambda address: [python, str(HERE / "peers.py"), library, address, model, str(batch_size)]
+
+
+def race(model: str, batch_size: int, rounds: int, cache_dir: str, peers: dict[str, str]) -> list[list[str]]:
     """Rows of the table for one network and batch size."""
     steps = max(256 // batch_size, 1) * 4
     with tempfile.TemporaryDirectory() as folder:
         workers = {
             "plain loop": Worker(plain(model, batch_size), folder),
             "train.py": Worker(ours(model, batch_size, cache_dir), folder),
+            **{name: Worker(peer(name, python, model, batch_size), folder) for name, python in peers.items()},
         }
         rates: dict[str, list[float]] = {name: [] for name in workers}
         limits = []
@@ -133,13 +139,15 @@ def main() -> None:
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--cache-dir", default=str(ROOT / "data"))
+    parser.add_argument("--peers", nargs="*", default=[], metavar="LIBRARY=PYTHON", help="see `make bench-peers`")
     arguments = parser.parse_args()
     DSpritesDataModule(cache_dir=arguments.cache_dir).prepare_data()  # so that the first step is with a warm cache
+    peers = dict(peer.split("=", 1) for peer in arguments.peers)
     columns = ("", "steps/s (quartiles)", "images/s", "to plain", "of the limit", "memory (GB)", "first step (s)")
     table = Table(*columns, title=f"Training steps, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for model in arguments.models:
         for batch_size in arguments.batch_sizes:
-            for row in race(model, batch_size, arguments.rounds, arguments.cache_dir):
+            for row in race(model, batch_size, arguments.rounds, arguments.cache_dir, peers):
                 table.add_row(*row)
     Console(width=140).print(table)
 

@@ -1,0 +1,106 @@
+"""Keep what a finished run has found, small enough for the repository, and list it in results/README.md.
+
+python results/collect.py outputs/2026-11-25/18-00-00-000000 conv-annealed-seed0
+python results/collect.py                                    # write the list anew
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+from matplotlib.figure import Figure
+
+RESULTS = Path(__file__).parent
+KEPT = ("latents.csv", "scores.json", "traversals.png", "traversals.gif", "reconstructions.png")
+CURVES = {
+    "reconstruction (nats)": ("train/reconstruction",),
+    "KL and C (nats)": ("train/kl", "train/capacity"),
+    "KL of each unit (nats)": tuple(f"train/kl_unit/{unit}" for unit in range(10)),
+    "MIG": ("val/mig",),
+}
+SCORES = ("mig", "dci_disentanglement", "sap", "modularity", "beta_vae_score", "factor_vae_score")
+
+INTRODUCTION = """\
+# Results
+
+Every run that was made with these settings, none left out; the command beside each makes its numbers again, and
+`python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each with its protocol in
+`scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of the training, on one core of a shared
+machine."""
+
+
+def keep(run: Path, folder: Path) -> None:
+    """Copy the run's table, scores and pictures, its command and its curves."""
+    folder.mkdir(exist_ok=True)
+    for name in KEPT:
+        shutil.copy(run / name, folder / name)
+    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
+    own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger"))]
+    began, ended = (run / ".hydra" / "config.yaml").stat(), (run / "checkpoints" / "last.ckpt").stat()
+    about = {"command": f"python train.py {' '.join(own)}", "minutes": round((ended.st_mtime - began.st_mtime) / 60, 1)}
+    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n")
+    curves(run / "metrics.csv", folder / "curves.png")
+
+
+def curves(metrics: Path, picture: Path) -> None:
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(11, 2.4), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+        for name in names:
+            points = [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
+            if points:
+                axes.plot(*zip(*points, strict=True), linewidth=0.8)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.savefig(picture, dpi=100)
+
+
+def row(folder: Path) -> str:
+    about = json.loads((folder / "run.json").read_text())
+    scores = json.loads((folder / "scores.json").read_text())
+    with (folder / "latents.csv").open(newline="") as file:
+        units = list(csv.DictReader(file))
+    active = [unit for unit in units if unit["active"] == "True"]
+    idle = [float(unit["variance"]) for unit in units if unit["active"] != "True"]
+    cells = (
+        f"[{folder.name}](#{folder.name})",
+        f"`{about['command']}`",
+        str(about["minutes"]),
+        "<br>".join(f"{u['factor']} {float(u['variance']):.4f} {float(u['correlation']):+.2f}" for u in active),
+        f"{min(idle):.3f}" if idle else "–",
+        *(f"{scores[name]['value']:.3f}" if name in scores else "–" for name in SCORES),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def pictures(folder: Path) -> list[str]:
+    name = folder.name
+    links = (f"[{file}]({name}/{file})" for file in ("traversals.gif", "latents.csv", "scores.json"))
+    return [
+        f"## {name}",
+        *(f"![{picture}]({name}/{picture})" for picture in ("traversals.png", "reconstructions.png", "curves.png")),
+        ", ".join(links),
+    ]
+
+
+def listing() -> str:
+    """The README's text: a row a run, and its pictures below."""
+    folders = sorted(path.parent for path in RESULTS.glob("*/run.json"))
+    columns = ("run", "command", "minutes", "active units: factor, variance, r", "least idle variance", *SCORES)
+    table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *map(row, folders)]
+    return (
+        "\n\n".join((INTRODUCTION, "\n".join(table), *(line for folder in folders for line in pictures(folder)))) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        keep(Path(sys.argv[1]), RESULTS / sys.argv[2])
+    (RESULTS / "README.md").write_text(listing())
