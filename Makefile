@@ -26,10 +26,11 @@ bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
 	$(BIN)/python benchmarks/stages.py
 
 PEERS := pythae disent
-.venv-%/installed: constraints.txt
+pythae := pythae torch==2.13.0
+disent := disent torch==2.14.1 torchvision==0.29.1
+.venv-%/installed:
 	$(PYTHON) -m venv .venv-$*
-	grep -E '^torch(vision)?==' constraints.txt | cut -d';' -f1 > .venv-$*/torch.txt
-	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet --constraint .venv-$*/torch.txt $*
+	.venv-$*/bin/python -m pip install --disable-pip-version-check --quiet $($*)
 	@touch $@
 
 bench-peers: $(INSTALLED) $(PEERS:%=.venv-%/installed) ## The same beside pythae and disent, each in its own environment

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from multiprocessing.connection import Connection, Listener
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import torch
 from rich.console import Console
@@ -51,10 +53,16 @@ class Worker:
     def __init__(self, command: Callable[[str], list[str]], folder: str) -> None:
         address = os.path.join(tempfile.mkdtemp(), "socket")
         environment = {**os.environ, "PYTHONPATH": str(HERE), "WANDB_MODE": "offline"}
-        with Listener(address) as listener:
+        with Listener(address) as listener, ThreadPoolExecutor(1) as waiting:
             start = perf_counter()
             self._process = subprocess.Popen(command(address), cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-            self._driver: Connection = listener.accept()
+            driver = waiting.submit(listener.accept)
+            while not driver.done():
+                if self._process.poll() is not None:
+                    Client(address).close()  # so that nobody waits for it
+                    sys.exit(f"this ended before its first step: {shlex.join(self._process.args)}")
+                sleep(0.05)
+            self._driver: Connection = driver.result()
         self.steps(1)
         self.first_step = perf_counter() - start  # seconds from the command
 
