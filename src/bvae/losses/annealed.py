@@ -24,8 +24,8 @@ class Annealed(Loss):
     def __init__(
         self,
         beta_start: float = 60.0,
-        beta_end: float = 9.0,
-        anneal_steps: int = 13_000,
+        beta_end: float = 12.0,
+        anneal_steps: int = 11_000,
         hold_steps: int = 1_000,
         likelihood: nn.Module | None = None,
     ) -> None:
