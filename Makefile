@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test bench bench-peers dashboard lint format clean
+.PHONY: help train test test-slow bench bench-peers dashboard lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,6 +20,9 @@ train: $(INSTALLED) ## Disentangle dSprites in minutes: experiment=quick, more w
 
 test: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(INSTALLED) ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
 	$(BIN)/python benchmarks/speed.py $(ARGS)

@@ -10,12 +10,46 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bvae.cli import input_errors, job, run_app
+from bvae.cli import InputError, input_errors, job, run_app
 
 log = logging.getLogger("train")
 make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
+
+
+def run_folder(run: str | None, new: str) -> str:
+    """Where a run works: in the folder that it goes on in, or in a new one."""
+    if run is None:
+        return new
+    if not (Path(run) / ".hydra" / "config.yaml").is_file():
+        raise InputError(f"run={run} is no folder of a run: it has no .hydra/config.yaml")
+    return run
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder)
+OmegaConf.register_new_resolver("if_run", lambda run, then, otherwise: otherwise if run is None else then)
+
+
+def configuration_of(run: Path, typed: list[str]) -> DictConfig:
+    """The configuration that a run was started with, and over it the keys that were typed to go on."""
+    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    for override in typed:
+        key, _, value = override.partition("=")
+        if key == "run":
+            continue
+        if key.startswith(("+", "~")) or OmegaConf.is_config(OmegaConf.select(cfg, key)) or key == "experiment":
+            raise InputError(f"{override}: a run goes on with its own choices; type single keys, trainer.max_steps=…")
+        OmegaConf.set_struct(cfg, True)
+        with input_errors():
+            OmegaConf.update(cfg, key, OmegaConf.from_dotlist([f"x={value}"]).x)
+    recorded = OmegaConf.load(run / ".hydra" / "hydra.yaml")
+    now = HydraConfig.get().copy()
+    OmegaConf.set_readonly(now, False)
+    now.mode, now.sweep.dir = recorded.hydra.mode, recorded.hydra.sweep.dir
+    now.runtime.choices, now.overrides.task = recorded.hydra.runtime.choices, recorded.hydra.overrides.task
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": now}))
+    return cfg
 
 
 def name_run(cfg: DictConfig) -> None:
@@ -26,16 +60,28 @@ def name_run(cfg: DictConfig) -> None:
         cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
 
 
-def train(cfg: DictConfig) -> None:
+def advice(checkpoints: Path) -> str:
+    """What to do where a training diverged."""
+    from bvae.checkpoints import newest
+
+    hint = "try a smaller optimizer.lr, a smaller weight of the KL, or ++trainer.gradient_clip_val=1"
+    try:
+        return f"the last good checkpoint is {newest(checkpoints)[0]}; {hint}"
+    except ValueError:
+        return f"no checkpoint had been saved; {hint}"
+
+
+def train(cfg: DictConfig, goes_on: bool) -> None:
     # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
     from lightning import seed_everything
 
     from bvae.allocator import keep_freed_memory
-    from bvae.callbacks import finish, log_evaluation, quiet, remember_run
+    from bvae.callbacks import finish, go_back, log_evaluation, quiet, remember_run, run_of
+    from bvae.checkpoints import WholeFiles, newest
     from bvae.checks import whole
     from bvae.evaluation import evaluate, show
     from bvae.report import report
-    from bvae.vae import VAE
+    from bvae.vae import VAE, NotFinite
 
     quiet()
     keep_freed_memory()
@@ -54,13 +100,24 @@ def train(cfg: DictConfig) -> None:
             vae.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
             metrics = make(cfg.metrics)
             callbacks = make(cfg.callbacks)
-            loggers = make(cfg.logger.loggers)
-            trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=list(loggers.values()))
+            checkpoint, step, wandb_run = None, 0, {}
+            if goes_on:
+                checkpoint, step = newest(output / "checkpoints")
+                go_back(output / "metrics.csv", step)
+                wandb_run, remark = run_of(output, cfg.logger.get("mode"), "continuation of")
+                print(f"Going on from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
+            loggers = [
+                make(node, **(wandb_run if name == "wandb" else {})) for name, node in cfg.logger.loggers.items()
+            ]
+            trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[WholeFiles()])
             datamodule.prepare_data()
             for logger in trainer.loggers:
                 logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
             remember_run(trainer.loggers, output)
-        trainer.fit(vae, datamodule=datamodule)
+        try:
+            trainer.fit(vae, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except NotFinite as error:
+            raise InputError(f"{error}; {advice(output / 'checkpoints')}") from error
         if not trainer.fast_dev_run:
             trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
             every_image = metrics["every_image"]
@@ -70,18 +127,27 @@ def train(cfg: DictConfig) -> None:
             report(output, found, vae)
             show(found, output)
         exit_code = 0
+    except OSError as error:
+        raise InputError(f"the run's files can't be written: {error}; python train.py run={output} goes on") from error
+    except SystemExit:
+        print(f"Told to make room at step {trainer.global_step:,}: python train.py run={output} goes on from there")
+        raise
     finally:
         for line in finish(exit_code):
             print(line)
-    if any(getattr(callback, "interrupted", False) for callback in callbacks.values()):
+    if any(getattr(callback, "signal", None) for callback in callbacks.values()):
         raise SystemExit(130)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
-        name_run(cfg)
-        train(cfg)
+        run = cfg.run
+        if run is not None:
+            cfg = configuration_of(Path(run), list(HydraConfig.get().overrides.task))
+        with open_dict(cfg):
+            name_run(cfg)
+        train(cfg, goes_on=run is not None)
 
 
 if __name__ == "__main__":

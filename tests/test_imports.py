@@ -15,6 +15,7 @@ ALLOWED = {
     "allocator": set(),
     "architectures": set(),
     "callbacks": {"evaluation", "latents", "metrics", "scores"},
+    "checkpoints": set(),
     "checks": set(),
     "cli": set(),
     "data": set(),

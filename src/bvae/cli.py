@@ -73,6 +73,9 @@ def sentence(error: BaseException) -> str:
     """What went wrong, in one line."""
     cause = error.__cause__
     kind = type(error).__name__
+    said, found, message = str(error).partition("raised while resolving interpolation: ")
+    if found and said.strip() == "InputError":
+        return message.splitlines()[0]
     if kind == "MissingConfigException" and getattr(error, "options", None):
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={choice}; choose one of {', '.join(error.options)}"

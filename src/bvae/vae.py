@@ -23,6 +23,24 @@ _ADAM = partial(Adam, lr=5e-4, fused=True)
 _PARTS = ("encoder", "decoder", "loss", "optimizer")
 
 
+def _random_states() -> dict[str, Tensor]:
+    """Of the generators that the noise is drawn from, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+
+
+def _set_random_states(states: dict[str, Tensor]) -> None:
+    for device, state in states.items():
+        if device == "cpu":
+            torch.set_rng_state(state.cpu())
+        elif torch.cuda.is_available():
+            torch.cuda.set_rng_state(state.cpu(), device)
+
+
+class NotFinite(ArithmeticError):
+    """The loss has become NaN or infinite; the message names the step and the terms."""
+
+
 class VAE(LightningModule):
     """A VAE (Kingma & Welling 2014, arXiv:1312.6114) around an encoder, a decoder and an objective.
 
@@ -54,6 +72,7 @@ class VAE(LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self._random_states: dict[str, Tensor] = {}
 
     def encode(self, images: Tensor) -> Posterior:
         """(B, C, H, W) in [0, 1] -> q(z|x): mean and log σ², each (B, D)."""
@@ -91,11 +110,19 @@ class VAE(LightningModule):
     def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images = batch[0]
         terms = self.loss(images, *self(images), step=self.global_step)
+        if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
+            self._check(terms)
         if stage == "val" or self.logs_this_step:
             kl_per_unit = terms.pop("kl_per_unit")
             terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
             self.log_dict({f"{stage}/{name}": value for name, value in terms.items()}, batch_size=len(images))
         return terms["loss"]
+
+    def _check(self, terms: dict[str, Tensor | float]) -> None:
+        """Raise NotFinite where the loss is NaN or infinite, before the step is taken."""
+        if not terms["loss"].isfinite():
+            bad = [name for name, value in terms.items() if not torch.as_tensor(value).isfinite().all()]
+            raise NotFinite(f"at step {self.global_step + 1:,} {', '.join(bad)} became NaN or infinite")
 
     @property
     def logs_this_step(self) -> bool:
@@ -108,7 +135,18 @@ class VAE(LightningModule):
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if self._random_states:  # of a training that goes on, which making the data loaders has drawn from since
+            _set_random_states(self._random_states)
+            self._random_states = {}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._random_states = checkpoint.get("random_states", {})
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not all(value.isfinite().all() for value in self.state_dict().values()):
+            raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
+        checkpoint["random_states"] = _random_states()
         checkpoint["vae"] = {}
         for name in _PARTS:
             try:

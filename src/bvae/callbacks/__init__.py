@@ -2,6 +2,7 @@
 
 from bvae.callbacks.interrupt import GracefulInterrupt
 from bvae.callbacks.loggers import finish, log_evaluation, quiet, remember_run, run_of, wandb_settings
+from bvae.callbacks.metrics_file import MetricsFile, go_back
 from bvae.callbacks.pictures import LatentPictures
 from bvae.callbacks.progress import StepProgress
 from bvae.callbacks.throughput import Throughput
@@ -9,9 +10,11 @@ from bvae.callbacks.throughput import Throughput
 __all__ = [
     "GracefulInterrupt",
     "LatentPictures",
+    "MetricsFile",
     "StepProgress",
     "Throughput",
     "finish",
+    "go_back",
     "log_evaluation",
     "quiet",
     "remember_run",

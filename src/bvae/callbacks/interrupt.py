@@ -2,28 +2,57 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+TO_BE_CONTINUED = 75  # EX_TEMPFAIL, the exit status of a run that made room and wants to go on
+_HANDLED = (signal.SIGINT, signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
 
 
-class GracefulInterrupt(Callback):
-    """Ctrl-C ends the training after the step at hand, as if it had been the last; a second one ends it at once."""
+class GracefulInterrupt(Checkpoint):
+    """Ends the training after the step at hand when a signal asks for it.
 
-    def __init__(self) -> None:
-        self.interrupted = False
+    Ctrl-C ends it as if that step had been the last; a second one ends it at once. SIGTERM and SIGUSR1, with which
+    schedulers take a machine back, save a checkpoint to go on from and end the program with status 75. Under Slurm,
+    SIGUSR1 is left to Lightning, which saves and requeues the job.
+
+    Args:
+        folder: where that checkpoint goes.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may take signals
 
         def stop(signum: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            trainer.should_stop = True
-            signal.signal(signal.SIGINT, self._before)
+            self.signal = signal.Signals(signum)
+            signal.signal(signum, self._before[self.signal])
 
-        self._before = signal.signal(signal.SIGINT, stop)
+        for handled in _HANDLED:
+            before = signal.getsignal(handled)
+            if handled == signal.SIGUSR1 and callable(before):
+                continue  # Lightning's
+            self._before[handled] = signal.signal(handled, stop)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.signal == signal.SIGINT:
+            trainer.should_stop = True
+        elif self.signal is not None:
+            trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+            raise SystemExit(TO_BE_CONTINUED)  # at once: a trainer that is told to stop validates first
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if hasattr(self, "_before"):
-            signal.signal(signal.SIGINT, self._before)
+        for handled, before in self._before.items():
+            signal.signal(handled, before)
+        self._before = {}

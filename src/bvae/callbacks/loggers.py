@@ -92,25 +92,29 @@ def remember_run(loggers: Sequence[Logger], folder: Path) -> None:
             (folder / _RUN_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def run_of(folder: Path, mode: str | None) -> tuple[dict[str, str], str]:
-    """How an evaluation logs to the W&B run of what it evaluates: the logger's arguments, and what to say of it.
+def run_of(folder: Path, mode: str | None, what: str = "evaluation of") -> tuple[dict[str, str], str]:
+    """How an evaluation, or a training that goes on, logs to the W&B run that the folder's training logged to.
 
     A run that was made online is resumed. One that was made offline can't be: W&B would keep two segments of one
-    run, of which the second to be synced replaces the first. The evaluation is a run of its own then.
+    run, of which the second to be synced replaces the first. What comes is a run of its own then, in one group with it.
 
     Args:
         folder: of the run, or what else is evaluated.
-        mode: of the evaluation: online, offline or disabled.
+        mode: of what comes: online, offline or disabled.
+        what: comes, the beginning of its name.
+
+    Returns the logger's arguments, and what to say of it.
     """
     if not (folder / _RUN_FILE).is_file():
-        return {"name": f"evaluation of {folder}"}, ""
+        return {"name": f"{what} {folder}"}, ""
     record = json.loads((folder / _RUN_FILE).read_text())
     if mode == "online" and not record["offline"]:
         return {**{key: record[key] for key in ("id", "project", "entity", "group", "name")}, "resume": "must"}, ""
     group = record["group"] or record["id"]
     why = "a run that was made offline" if record["offline"] else "a run without logger.mode=online"
-    remark = f"W&B can't resume {why}: these scores are in a run of their own, in the group {group}."
-    return {"name": f"evaluation of {record['name']}", "group": group}, remark
+    remark = f"W&B can't resume {why}: what comes now is in a run of its own, in the group {group}."
+    name = record["name"].removeprefix(f"{what} ")
+    return {"name": f"{what} {name}", "group": group}, remark
 
 
 def finish(exit_code: int) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from bvae.callbacks.loggers import log_evaluation
 from bvae.evaluation import evaluate
 from bvae.metrics import CodesMetric
 
+log = logging.getLogger(__name__)
+
 
 class LatentPictures(Callback):
     """What the units encode, at intervals while the model trains: pictures, the latent table and scores.
 
     Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and gives them to the loggers. The images come
-    from the data module's `predict_dataloader`, in the same order each time.
+    from the data module's `predict_dataloader`, in the same order each time. Where the disk is full, it says so once.
 
     Args:
         folder: where the files go.
@@ -31,12 +34,20 @@ class LatentPictures(Callback):
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.metrics = dict(metrics or {})
+        self._failed = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != trainer.max_steps and trainer.is_global_zero:
-            found = evaluate(pl_module, trainer.datamodule, self.folder, self.metrics, last=False)
+            try:
+                found = evaluate(pl_module, trainer.datamodule, self.folder, self.metrics, last=False)
+            except OSError as error:
+                if not self._failed:
+                    log.error("the pictures can't be written, the training goes on without them: %s", error)
+                self._failed = True
+                return
+            self._failed = False
             for logger in trainer.loggers:
                 log_evaluation(logger, found, step)

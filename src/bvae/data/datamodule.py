@@ -55,13 +55,15 @@ class Positions(Dataset):
 class Batches(Sampler[np.ndarray]):
     """The given indices in batches: in order, or with a seed shuffled without replacement, anew each epoch.
 
-    The order is a function of the seed and the epoch, which Lightning sets by `set_epoch`.
+    The order is a function of the seed and the epoch, which Lightning sets by `set_epoch`. The first `done` batches
+    are left out once, by a training that goes on.
     """
 
     def __init__(self, indices: np.ndarray, batch_size: int, seed: int | None = None) -> None:
         self.indices = indices
         self.batch_size = batch_size
         self.seed = seed
+        self.done = 0
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,7 +76,8 @@ class Batches(Sampler[np.ndarray]):
         indices = self.indices
         if self.seed is not None:
             indices = np.random.default_rng((self.seed, self.epoch)).permutation(indices)
-        for start in range(0, len(indices), self.batch_size):
+        done, self.done = self.done, 0
+        for start in range(done * self.batch_size, len(indices), self.batch_size):
             yield indices[start : start + self.batch_size]
 
 
@@ -190,7 +193,11 @@ class DSpritesDataModule(LightningDataModule):
         return DataLoader(images, sampler=batches, batch_size=None, num_workers=self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(Batches(self._train_indices, self.batch_size, self.seed))
+        batches = Batches(self._train_indices, self.batch_size, self.seed)
+        if self.trainer is not None:
+            taken = self.trainer.global_step * self.trainer.accumulate_grad_batches
+            batches.done = taken % len(batches)
+        return self._loader(batches)
 
     def val_dataloader(self) -> DataLoader | list:
         return self._loader(Batches(self._val_indices, self.batch_size)) if len(self._val_indices) else []

@@ -1,0 +1,100 @@
+"""metrics.csv, which a run that goes on keeps up to the step that it goes on from."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from pathlib import Path
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+log = logging.getLogger(__name__)
+
+
+class MetricsFile(CSVLogger):
+    """Lightning's CSVLogger, which begins the file anew and could tear it; this one goes on with what is there.
+
+    Args:
+        save_dir: the folder of `metrics.csv`.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir)
+        return self._experiment
+
+
+class _Writer(ExperimentWriter):
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self._path = Path(self.metrics_file_path)
+        self._failed = False
+        self._header = _read(self._path)[0] if self._path.is_file() else []
+        self.metrics_keys = list(self._header)
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep what is there."""
+
+    def save(self) -> None:
+        if not self.metrics:
+            return
+        self._record_new_keys()
+        try:
+            if self.metrics_keys == self._header:
+                self._append()
+            else:
+                rows = _read(self._path)[1] if self._header else []
+                _write(self._path, self.metrics_keys, [*rows, *self.metrics])
+                self._header = list(self.metrics_keys)
+            self.metrics = []
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                log.error("%s can't be written, its rows are kept until it can: %s", self._path, error)
+            self._failed = True
+
+    def _append(self) -> None:
+        with self._path.open("r+", newline="") as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
+                file.flush()
+            except OSError:
+                os.truncate(file.fileno(), end)
+                raise
+            os.fsync(file.fileno())
+
+
+def go_back(path: Path, step: int) -> None:
+    """Drop a `metrics.csv`'s rows that a run which goes on from this step will write again, and a torn last line."""
+    if not path.is_file():
+        return
+    keys, rows = _read(path)
+    # A training row counts the steps before its own, a row of pictures and scores those done.
+    kept = [row for row in rows if int(row["step"]) + any(row[k] for k in keys if k.startswith("train/")) <= step]
+    _write(path, keys, kept)
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    text = path.read_text()
+    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(keepends=True))
+    return list(reader.fieldnames or ()), list(reader)
+
+
+def _write(path: Path, keys: list[str], rows: list[dict]) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

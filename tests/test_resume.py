@@ -1,0 +1,198 @@
+"""Runs that are killed, told to make room or left with torn files, and go on: the real train.py."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from runs import offline_runs, run_folder
+
+from bvae.checkpoints import newest
+
+ROOT = Path(__file__).parents[1]
+# An epoch of 738 images, 93 steps, ends on the way.
+LONG = (
+    "trainer.max_steps=140",
+    "trainer.log_every_n_steps=10",
+    "callbacks.pictures.every_n_steps=50",
+    "callbacks.resume.every_n_train_steps=20",
+    "data.batch_size=8",
+    "data.val_fraction=0.999",
+    "data.eval_images=500",
+    "metrics=none",
+    "loss=capacity",
+    "loss.anneal_steps=200",
+    "scheduler=drop",
+    "scheduler.milestones=[90]",
+)
+
+
+def start(folder: Path, cache_dir: Path, *overrides: str) -> subprocess.Popen:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
+    command = [sys.executable, str(ROOT / "train.py"), *overrides]
+    if not any(override.startswith("run=") for override in overrides):
+        command.append(f"data.cache_dir={cache_dir}")
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(folder: Path, cache_dir: Path, *overrides: str) -> str:
+    job = start(folder, cache_dir, *overrides)
+    output, _ = job.communicate(timeout=180)
+    assert job.returncode == 0, output
+    return output
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without the speed."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in csv.DictReader(file)]
+
+
+def wait_for_step(run: Path, step: int, job: subprocess.Popen) -> None:
+    """Until metrics.csv shows that the training has come to the step."""
+    while job.poll() is None:
+        if (run / "metrics.csv").is_file() and any(int(row["step"]) >= step for row in rows(run) if row.get("step")):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"ended before step {step}: {job.communicate()[0]}")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, cache_dir) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run_folder(finished(folder, cache_dir, *LONG))
+
+
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(whole, tmp_path, cache_dir):
+    rng = random.Random(0)
+    job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=killed")
+    run = tmp_path / "killed"
+    for low, high in ((29, 59), (59, 99), (99, 129)):
+        wait_for_step(run, rng.randrange(low, high, 10), job)
+        time.sleep(rng.uniform(0, 0.3))
+        job.kill()
+        job.wait()
+        job = start(tmp_path, cache_dir, "run=killed")
+    output, _ = job.communicate(timeout=180)
+    assert job.returncode == 0, output
+    assert "Going on from step" in output
+    for name, expected in weights(whole).items():
+        assert torch.equal(weights(run)[name], expected), name
+    assert rows(run) == rows(whole)
+    assert len(list((run / ".hydra").glob("*.yaml"))) == 3  # what it was started with is still there
+    segments = offline_runs(tmp_path)
+    assert len({segment.name.rpartition("-")[2] for segment in segments}) == len(segments) == 4  # none replaces another
+
+
+@pytest.mark.slow
+def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, tmp_path, cache_dir):
+    run = tmp_path / "told"
+    job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=told", "callbacks.resume.every_n_train_steps=1000")
+    for told, step in ((signal.SIGTERM, 29), (signal.SIGUSR1, 69)):
+        wait_for_step(run, step, job)
+        job.send_signal(told)
+        output, _ = job.communicate(timeout=60)
+        assert job.returncode == 75, output
+        assert "python train.py run=" in output
+        job = start(tmp_path, cache_dir, "run=told")
+    output, _ = job.communicate(timeout=180)
+    assert job.returncode == 0, output
+    assert all(torch.equal(weights(run)[name], expected) for name, expected in weights(whole).items())
+    assert rows(run) == rows(whole)
+
+
+@pytest.mark.slow
+def test_a_finished_run_goes_on_for_longer(whole, tmp_path, cache_dir):
+    short = [o for o in LONG if not o.startswith("trainer.max_steps")]
+    finished(tmp_path, cache_dir, *short, "hydra.run.dir=longer", "trainer.max_steps=60")
+    finished(tmp_path, cache_dir, "run=longer", "trainer.max_steps=140")
+    run = tmp_path / "longer"
+    assert all(torch.equal(weights(run)[name], expected) for name, expected in weights(whole).items())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own, and how to change its size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=13m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole, small_disk, tmp_path, cache_dir):
+    disk, resize = small_disk
+    job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=disk/run")  # two checkpoints fill the disk
+    output, _ = job.communicate(timeout=180)
+    assert job.returncode == 1
+    assert output.count("can't be written, the training goes on without it") == 1
+    assert "goes on" in output.splitlines()[-3] or "the run's files can't be written" in output
+    assert "step 140 of 140" in output
+    resize("100m")
+    assert "Going on from step" in finished(tmp_path, cache_dir, "run=disk/run")
+    assert all(torch.equal(weights(disk / "run")[name], expected) for name, expected in weights(whole).items())
+    assert rows(disk / "run") == rows(whole)
+
+
+def test_a_torn_checkpoint_is_named_and_the_one_before_used(tmp_path):
+    def checkpoint(name: str, step: int) -> Path:
+        torch.save({"global_step": step}, tmp_path / name)
+        return tmp_path / name
+
+    checkpoint("resume-step=10.ckpt", 10)
+    expected = checkpoint("resume-step=20.ckpt", 20)
+    torn = checkpoint("resume-step=30.ckpt", 30)
+    torn.write_bytes(torn.read_bytes()[:-100])
+    flipped = bytearray(checkpoint("resume-step=40.ckpt", 40).read_bytes())
+    flipped[flipped.index(b"global_step")] ^= 1
+    (tmp_path / "resume-step=40.ckpt").write_bytes(flipped)
+    assert newest(tmp_path) == (expected, 20)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    class Crafted:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"global_step": 1, "crafted": Crafted()}, tmp_path / "crafted.ckpt")
+    with pytest.raises(ValueError, match=r"crafted\.ckpt is no checkpoint of a training"):
+        newest(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_in_a_sentence(tmp_path, cache_dir):
+    job = start(
+        tmp_path, cache_dir, *LONG, "optimizer.lr=1e18", "callbacks.resume.every_n_train_steps=1", "logger=none"
+    )
+    output, _ = job.communicate(timeout=120)
+    assert job.returncode == 1
+    last = output.strip().splitlines()[-1]
+    assert "at step 2 " in last
+    assert "reconstruction" in last
+    assert "the last good checkpoint is" in last
+    assert "resume-step=1.ckpt" in last
+    assert "Traceback" not in output
+
+
+def test_what_is_no_run_is_refused_and_nothing_is_made(tmp_path, cache_dir):
+    job = start(tmp_path, cache_dir, "run=typo")
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 1
+    assert output.strip() == "train.py: run=typo is no folder of a run: it has no .hydra/config.yaml"
+    assert not any(tmp_path.iterdir())
