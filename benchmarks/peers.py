@@ -66,11 +66,12 @@ def pythae(pace: Pace, model: str, batch_size: int, data: Tensor) -> None:
             return ModelOutput(reconstruction=self.layers(latents).sigmoid())
 
     class Paced(TrainingCallback):
-        def on_train_step_begin(self, training_config: BaseTrainerConfig, **kwargs: object) -> None:
+        def on_train_begin(self, training_config: BaseTrainerConfig, **kwargs: object) -> None:
             pace.begin()
 
         def on_train_step_end(self, training_config: BaseTrainerConfig, **kwargs: object) -> None:
             pace.end()
+            pace.begin()  # there is no call as a step begins
 
     trainer = BaseTrainer(
         model=BetaVAE(
@@ -104,7 +105,7 @@ def disent(pace: Pace, model: str, batch_size: int, data: Tensor) -> None:
             super().__init__(x_shape=(1, 64, 64), z_size=10, z_multiplier=2)
             self.layers = encoder
 
-        def forward(self, images: Tensor) -> Tensor:
+        def encode(self, images: Tensor) -> Tensor:
             return self.layers(images)
 
     class Decoder(DisentDecoder):
@@ -112,7 +113,7 @@ def disent(pace: Pace, model: str, batch_size: int, data: Tensor) -> None:
             super().__init__(x_shape=(1, 64, 64), z_size=10, z_multiplier=1)
             self.layers = decoder
 
-        def forward(self, latents: Tensor) -> Tensor:
+        def decode(self, latents: Tensor) -> Tensor:
             return self.layers(latents)
 
     class Paced(Callback):

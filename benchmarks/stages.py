@@ -1,4 +1,4 @@
-"""What a run waits for beside its training steps: the data, the codes of all images, the scores, the pictures.
+"""What a run waits for beside its training steps: the data, the codes, the pictures, the scores but DCI's minutes.
 
 make bench
 """
@@ -29,7 +29,6 @@ from bvae.metrics import (
     ActiveUnits,
     BetaVAEScore,
     CodesMetric,
-    DCIScores,
     Explicitness,
     FactorVAEScore,
     InterventionalRobustness,
@@ -63,7 +62,7 @@ def stages(data: DSpritesDataModule) -> dict[str, tuple[int, Callable[[], object
     factors, codes = torch.from_numpy(factors), torch.from_numpy(noise)
     codes[:, :5] = factors + 0.3 * codes[:, :5]
     scores = (
-        *(MutualInformationGap, SAP, DCIScores, Modularity, Explicitness, InterventionalRobustness),
+        *(MutualInformationGap, SAP, Modularity, Explicitness, InterventionalRobustness),
         *(BetaVAEScore, FactorVAEScore, TotalCorrelation, ActiveUnits),
     )
 

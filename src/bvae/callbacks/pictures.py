@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ class LatentPictures(Callback):
             try:
                 found = evaluate(pl_module, trainer.datamodule, self.folder, self.metrics, last=False)
             except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
                 if not self._failed:
                     log.error("the pictures can't be written, the training goes on without them: %s", error)
                 self._failed = True
