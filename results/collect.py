@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import statistics
 import sys
 from pathlib import Path
 
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 RESULTS = Path(__file__).parent
 KEPT = ("latents.csv", "scores.json", "traversals.png", "traversals.gif", "reconstructions.png")
+SPEED = "train/images_per_second"
 CURVES = {
     "reconstruction (nats)": ("train/reconstruction",),
     "KL and C (nats)": ("train/kl", "train/capacity"),
@@ -28,10 +31,10 @@ SCORES = ("mig", "dci_disentanglement", "sap", "modularity", "beta_vae_score", "
 INTRODUCTION = """\
 # Results
 
-Every run that was made with these settings, none left out; the command beside each makes its numbers again, and
-`python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each with its protocol in
-`scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of the training, on one core of a shared
-machine."""
+Every run that was made with these settings, none left out; the command beside each, with OMP_NUM_THREADS=1, makes its
+numbers again, and `python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each
+with its protocol in `scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of all steps at their
+median speed, on one thread of a shared machine with two cores, both at work."""
 
 
 def keep(run: Path, folder: Path) -> None:
@@ -41,8 +44,11 @@ def keep(run: Path, folder: Path) -> None:
         shutil.copy(run / name, folder / name)
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
     own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger"))]
-    began, ended = (run / ".hydra" / "config.yaml").stat(), (run / "checkpoints" / "last.ckpt").stat()
-    about = {"command": f"python train.py {' '.join(own)}", "minutes": round((ended.st_mtime - began.st_mtime) / 60, 1)}
+    cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text())
+    with (run / "metrics.csv").open(newline="") as file:
+        speeds = [float(row[SPEED]) for row in csv.DictReader(file) if row[SPEED]]
+    seconds = cfg["trainer"]["max_steps"] * cfg["data"]["batch_size"] / statistics.median(speeds)
+    about = {"command": f"python train.py {' '.join(own)}", "minutes": round(seconds / 60, 1)}
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n")
     curves(run / "metrics.csv", folder / "curves.png")
 
@@ -59,6 +65,7 @@ def curves(metrics: Path, picture: Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
     figure.savefig(picture, dpi=100)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from runs import offline_runs, run_folder
 
+from bvae.callbacks import MetricsFile, go_back
 from bvae.checkpoints import newest
 
 ROOT = Path(__file__).parents[1]
@@ -196,3 +197,19 @@ def test_what_is_no_run_is_refused_and_nothing_is_made(tmp_path, cache_dir):
     assert job.returncode == 1
     assert output.strip() == "train.py: run=typo is no folder of a run: it has no .hydra/config.yaml"
     assert not any(tmp_path.iterdir())
+
+
+def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss,val/mig\n9,3.5,\n10,,0.1\n19,2.5,\n20,,0.2\n29,1.5,\n30,,0.3\n39,0.")
+    go_back(path, 20)
+    assert path.read_text().splitlines() == ["step,train/loss,val/mig", "9,3.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
+    logger = MetricsFile(str(tmp_path))
+    logger.log_metrics({"train/loss": 1.5}, step=29)
+    logger.save()
+    logger.log_metrics({"val/sap": 0.5}, step=30)
+    logger.save()
+    assert list(csv.DictReader(path.open(newline="")))[4:] == [
+        {"step": "29", "train/loss": "1.5", "val/mig": "", "val/sap": ""},
+        {"step": "30", "train/loss": "", "val/mig": "", "val/sap": "0.5"},
+    ]
