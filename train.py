@@ -77,7 +77,7 @@ def train(cfg: DictConfig, goes_on: bool) -> None:
 
     from bvae.allocator import keep_freed_memory
     from bvae.callbacks import finish, go_back, log_evaluation, quiet, remember_run, run_of
-    from bvae.checkpoints import WholeFiles, newest
+    from bvae.checkpoints import WholeFiles, disk_is_full, newest
     from bvae.checks import whole
     from bvae.evaluation import evaluate, show
     from bvae.report import report
@@ -128,7 +128,11 @@ def train(cfg: DictConfig, goes_on: bool) -> None:
             show(found, output)
         exit_code = 0
     except OSError as error:
-        raise InputError(f"the run's files can't be written: {error}; python train.py run={output} goes on") from error
+        if not disk_is_full(error):
+            raise
+        raise InputError(
+            f"the disk is full: {error}; once there is room, python train.py run={output} goes on"
+        ) from error
     except SystemExit:
         print(f"Told to make room at step {trainer.global_step:,}: python train.py run={output} goes on from there")
         raise

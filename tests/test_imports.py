@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "bvae"
 ALLOWED = {
     "allocator": set(),
     "architectures": set(),
-    "callbacks": {"evaluation", "latents", "metrics", "scores"},
+    "callbacks": {"checkpoints", "evaluation", "latents", "metrics", "scores"},
     "checkpoints": set(),
     "checks": set(),
     "cli": set(),

@@ -77,11 +77,12 @@ def whole(tmp_path_factory, cache_dir) -> Path:
     return run_folder(finished(folder, cache_dir, *LONG))
 
 
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(whole, tmp_path, cache_dir):
+@pytest.mark.parametrize("steps", [((49, 99),), pytest.param(((29, 59), (59, 99), (99, 129)), marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, tmp_path, cache_dir):
     rng = random.Random(0)
     job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=killed")
     run = tmp_path / "killed"
-    for low, high in ((29, 59), (59, 99), (99, 129)):
+    for low, high in steps:
         wait_for_step(run, rng.randrange(low, high, 10), job)
         time.sleep(rng.uniform(0, 0.3))
         job.kill()
@@ -95,7 +96,9 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(whole, tmp_path
     assert rows(run) == rows(whole)
     assert len(list((run / ".hydra").glob("*.yaml"))) == 3  # what it was started with is still there
     segments = offline_runs(tmp_path)
-    assert len({segment.name.rpartition("-")[2] for segment in segments}) == len(segments) == 4  # none replaces another
+    assert (
+        len({segment.name.rpartition("-")[2] for segment in segments}) == len(segments) == len(steps) + 1
+    )  # none replaces another
 
 
 @pytest.mark.slow
@@ -143,7 +146,7 @@ def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole
     output, _ = job.communicate(timeout=180)
     assert job.returncode == 1
     assert output.count("can't be written, the training goes on without it") == 1
-    assert "goes on" in output.splitlines()[-3] or "the run's files can't be written" in output
+    assert "the disk is full" in output
     assert "step 140 of 140" in output
     resize("100m")
     assert "Going on from step" in finished(tmp_path, cache_dir, "run=disk/run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import zipfile
@@ -51,6 +52,11 @@ class WholeFiles(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         if not self._failed:
             Path(path).unlink(missing_ok=True)
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether there is no room for a file, or no more of a person's share."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def newest(folder: Path) -> tuple[Path, int]:

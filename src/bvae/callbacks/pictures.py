@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from bvae.callbacks.loggers import log_evaluation
+from bvae.checkpoints import disk_is_full
 from bvae.evaluation import evaluate
 from bvae.metrics import CodesMetric
 
@@ -45,7 +45,7 @@ class LatentPictures(Callback):
             try:
                 found = evaluate(pl_module, trainer.datamodule, self.folder, self.metrics, last=False)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if not disk_is_full(error):
                     raise
                 if not self._failed:
                     log.error("the pictures can't be written, the training goes on without them: %s", error)
