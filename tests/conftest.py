@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch comes: two workers' threads would wait for each other
 
 import pytest
-from runs import SHORT
+from runs import SHORT, environment
 
 from bvae.data import DSpritesDataModule
 
@@ -39,10 +39,9 @@ def evaluate() -> Callable[..., subprocess.CompletedProcess]:
     return lambda folder, *overrides, **environment: _program("evaluate.py", folder, overrides, environment)
 
 
-def _program(name: str, folder: Path, overrides: tuple[str, ...], environment: dict) -> subprocess.CompletedProcess:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))} | environment
+def _program(name: str, folder: Path, overrides: tuple[str, ...], more: dict) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / name), *overrides]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=180)
+    return subprocess.run(command, cwd=folder, env=environment() | more, capture_output=True, text=True, timeout=180)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 SHORT = ("trainer.max_steps=6", "trainer.log_every_n_steps=2", "callbacks.pictures.every_n_steps=4")
 WANDB = str(Path(sys.executable).with_name("wandb"))
+
+
+def environment() -> dict[str, str]:
+    """This process's, without what W&B and Hydra would take from it."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
 
 
 def run_folder(output: str) -> Path:

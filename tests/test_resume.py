@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import offline_runs, run_folder
+from runs import environment, offline_runs, run_folder
 
 from bvae.callbacks import MetricsFile, go_back
 from bvae.checkpoints import newest
@@ -37,11 +36,12 @@ LONG = (
 
 
 def start(folder: Path, cache_dir: Path, *overrides: str) -> subprocess.Popen:
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "HYDRA_"))}
     command = [sys.executable, str(ROOT / "train.py"), *overrides]
     if not any(override.startswith("run=") for override in overrides):
         command.append(f"data.cache_dir={cache_dir}")
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def finished(folder: Path, cache_dir: Path, *overrides: str) -> str:

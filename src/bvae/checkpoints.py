@@ -66,19 +66,22 @@ def newest(folder: Path) -> tuple[Path, int]:
     """
     found = []
     for path in folder.glob("*.ckpt"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                torn = archive.testzip()
-            if torn is None:
-                found.append((steps(path), path))
-                continue
-        except (OSError, zipfile.BadZipFile):
-            pass
-        log.warning("%s is torn; an earlier checkpoint is used", path)
+        if _is_whole(path):
+            found.append((steps(path), path))
+        else:
+            log.warning("%s is torn; an earlier checkpoint is used", path)
     if not found:
         raise ValueError(f"{folder} holds no checkpoint to go on from")
     step, path = max(found, key=lambda pair: pair[0])
     return path, step
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def steps(path: Path) -> int:
