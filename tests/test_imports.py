@@ -23,6 +23,7 @@ ALLOWED = {
     "latents": {"losses", "metrics", "vae"},
     "losses": {"checks", "schedules"},
     "metrics": set(),
+    "optimizers": set(),
     "published": {"architectures", "losses", "vae"},
     "recipes": set(),
     "report": {"evaluation", "latents", "scores", "vae", "visualization"},

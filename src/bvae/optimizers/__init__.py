@@ -1,0 +1,5 @@
+"""Optimizers that PyTorch lacks."""
+
+from bvae.optimizers.muon import Muon, orthogonalized
+
+__all__ = ["Muon", "orthogonalized"]

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from bvae.optimizers import Muon, orthogonalized
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (50, 20), (32, 32)])
+def test_orthogonalized_brings_every_singular_value_near_one(shape):
+    torch.manual_seed(0)
+    u, _, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    values = torch.linspace(1, 0.05, min(shape))
+    result = orthogonalized(u @ torch.diag(values) @ v)
+    found = torch.linalg.svdvals(result)
+    assert found.min() > 0.6
+    assert found.max() < 1.3
+    torch.testing.assert_close(u.T @ result @ v.T, torch.diag(torch.diagonal(u.T @ result @ v.T)), atol=1e-4, rtol=0)
+
+
+def test_a_matrix_of_zeros_stays_one():
+    assert orthogonalized(torch.zeros(3, 4)).eq(0).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (8, 4, 4, 4), (12,)])
+def test_a_step_has_a_fifth_of_the_learning_rate_in_every_direction(shape):
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.zeros(shape))
+    weight.grad = torch.randn(shape)
+    Muon([weight], lr=0.1).step()
+    matrix = weight.detach().flatten(1) if weight.dim() > 1 else weight.detach()[:, None]
+    values = torch.linalg.svdvals(matrix) / (0.2 * 0.1 * math.sqrt(max(matrix.shape)))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    assert (weight * weight.grad).sum() < 0  # downhill
+
+
+def test_it_learns_a_direction_that_the_gradient_hardly_shows():
+    """A regression whose 16 inputs differ a hundredfold in size and are mixed: no single weight stands for one."""
+    torch.manual_seed(0)
+    rotation, _ = torch.linalg.qr(torch.randn(16, 16))
+    scales = torch.logspace(0, -2, 16)
+    target = torch.linalg.qr(torch.randn(16, 16))[0]
+
+    def remaining(optimizer_of) -> float:
+        weight = nn.Parameter(torch.zeros(16, 16))
+        optimizer = optimizer_of([weight])
+        for _ in range(300):
+            optimizer.zero_grad()
+            error = (weight - target) @ rotation * scales
+            error.square().sum().backward()
+            optimizer.step()
+        return float((weight.detach() - target).square().mean())
+
+    assert remaining(lambda p: Muon(p, lr=0.02)) < 0.2 * remaining(lambda p: torch.optim.Adam(p, lr=0.02))
+
+
+def test_its_state_is_saved_and_loaded():
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)]
+    optimizers = [Muon([weight]) for weight in weights]
+    gradients = torch.randn(3, 4, 3)
+
+    def go(i: int, gradient: torch.Tensor) -> None:
+        weights[i].grad = gradient.clone()
+        optimizers[i].step()
+
+    go(0, gradients[0])
+    with torch.no_grad():
+        weights[1].copy_(weights[0])
+    optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
+    for gradient in gradients[1:]:
+        go(0, gradient)
+        go(1, gradient)
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", -1.0), ("lr", math.nan), ("momentum", 1.0), ("iterations", 0)])
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*got {value}"):
+        Muon([nn.Parameter(torch.ones(2, 2))], **{name: value})
