@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bvae import jobs, sweeps
 from bvae.cli import InputError, input_errors, job, run_app
 
 log = logging.getLogger("train")
@@ -52,10 +53,15 @@ def configuration_of(run: Path, typed: list[str]) -> DictConfig:
     return cfg
 
 
+def typed() -> list[str]:
+    """A run's own overrides."""
+    return [override for override in HydraConfig.get().overrides.task if not override.startswith(("run=", "sweep="))]
+
+
 def name_run(cfg: DictConfig) -> None:
     """Fill in the names that W&B shows: the run's choices and overrides, and the sweep as its group."""
     run = HydraConfig.get()
-    cfg.run_name = cfg.run_name or " ".join([run.runtime.choices.model, run.runtime.choices.loss, *run.overrides.task])
+    cfg.run_name = cfg.run_name or " ".join([run.runtime.choices.model, run.runtime.choices.loss, *typed()])
     if run.mode == RunMode.MULTIRUN:
         cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
 
@@ -71,7 +77,11 @@ def advice(checkpoints: Path) -> str:
         return f"no checkpoint had been saved; {hint}"
 
 
-def train(cfg: DictConfig, goes_on: bool) -> None:
+def train(cfg: DictConfig, goes_on: bool) -> float | None:
+    """One run, in its folder.
+
+    Returns the score that `optimized_metric` names, for whoever searches.
+    """
     # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
     from lightning import seed_everything
 
@@ -99,6 +109,10 @@ def train(cfg: DictConfig, goes_on: bool) -> None:
                 vae.decoder.compile(mode=cfg.compile)
             vae.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
             metrics = make(cfg.metrics)
+            taken = metrics["every_image"] or metrics["sample"]
+            wanted = cfg.optimized_metric
+            if wanted is not None and not any(f"{wanted}_".startswith(f"{name}_") for name in taken):
+                raise ValueError(f"optimized_metric={wanted} isn't taken; choose one of {', '.join(taken) or 'none'}")
             callbacks = make(cfg.callbacks)
             checkpoint, step, wandb_run = None, 0, {}
             if goes_on:
@@ -120,8 +134,7 @@ def train(cfg: DictConfig, goes_on: bool) -> None:
             raise InputError(f"{error}; {advice(output / 'checkpoints')}") from error
         if not trainer.fast_dev_run:
             trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
-            every_image = metrics["every_image"]
-            found = evaluate(vae, datamodule, output, every_image or metrics["sample"], bool(every_image))
+            found = evaluate(vae, datamodule, output, taken, bool(metrics["every_image"]))
             for logger in trainer.loggers:
                 log_evaluation(logger, found, trainer.global_step, final=True)
             report(output, found, vae)
@@ -141,18 +154,42 @@ def train(cfg: DictConfig, goes_on: bool) -> None:
             print(line)
     if any(getattr(callback, "signal", None) for callback in callbacks.values()):
         raise SystemExit(130)
+    return None if wanted is None else score(output, wanted)
+
+
+def score(output: Path, name: str) -> float:
+    """One of the scores that a run has left."""
+    from bvae import scores
+
+    return next(float(score.value) for score in scores.read_json(output / "scores.json") if score.name == name)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float | None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
-        run = cfg.run
+        run, output = cfg.run, Path(cfg.output_dir)
+        before = jobs.read(output)
+        if cfg.sweep is not None and before is not None and before.status == "finished":
+            print(f"Finished before, in {output}")
+            return None
+        goes_on = run is not None or (cfg.sweep is not None and any(output.glob("checkpoints/*.ckpt")))
+        overrides = typed()
         if run is not None:
             cfg = configuration_of(Path(run), list(HydraConfig.get().overrides.task))
+            overrides = typed()
         with open_dict(cfg):
             name_run(cfg)
-        train(cfg, goes_on=run is not None)
+        with jobs.recorded(output, overrides):
+            return train(cfg, goes_on)
+
+
+def compare_jobs() -> None:
+    """A sweep ends with its jobs side by side."""
+    if sweeps.SweepFolder.path is not None and any(jobs.jobs_of(sweeps.SweepFolder.path)):
+        from bvae.report import compare, show_comparison
+
+        show_comparison(compare(sweeps.SweepFolder.path), sweeps.SweepFolder.path)
 
 
 if __name__ == "__main__":
-    run_app(main)
+    run_app(main, prepare=sweeps.going_on, finish=compare_jobs)

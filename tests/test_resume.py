@@ -101,6 +101,25 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, t
     )  # none replaces another
 
 
+def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(whole, tmp_path, cache_dir):
+    command = ("-m", "seed=1,0", *LONG)
+    job = start(tmp_path, cache_dir, *command, "hydra.sweep.dir=multirun/today/now")
+    first, second = (tmp_path / "multirun" / "today" / "now" / number for number in "01")
+    wait_for_step(second, 49, job)
+    job.kill()
+    job.communicate()
+    before = (first / "report.html").stat().st_mtime_ns
+    output = finished(tmp_path, cache_dir, *command, "sweep=resume")
+    assert f"Finished before, in {first}\n" in output
+    assert "Going on from step" in output
+    assert (first / "report.html").stat().st_mtime_ns == before
+    assert all(torch.equal(weights(second)[name], expected) for name, expected in weights(whole).items())
+    assert rows(second) == rows(whole)
+    with (first.parent / "sweep.csv").open(newline="") as file:
+        assert [(row["seed"], row["status"]) for row in csv.DictReader(file)] == [("1", "finished"), ("0", "finished")]
+    assert not any("sweep=" in path.read_text() for path in first.parent.glob("*/job.json"))
+
+
 @pytest.mark.slow
 def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, tmp_path, cache_dir):
     run = tmp_path / "told"

@@ -134,7 +134,7 @@ def test_a_sweep_groups_its_runs_and_outlives_a_failed_job(train, tmp_path):
     assert job.returncode == 1
     assert "At least one job of the sweep failed" in job.stderr
     (sweep,) = (path for path in (tmp_path / "multirun").glob("*/*"))
-    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "2", "multirun.yaml"]
+    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", "2", "multirun.yaml", "sweep.csv", "sweep.html"]
     assert "gamma must not be negative, got -1" in (sweep / "1" / "train.log").read_text()
     assert all((sweep / number / "traversals.png").is_file() for number in "02")
     runs = [next(r["run"] for r in wandb_records(path) if r["type"] == "run") for path in offline_runs(tmp_path)]

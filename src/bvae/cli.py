@@ -53,20 +53,37 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
     sys.exit(1)
 
 
-def run_app(main: Callable[[], None]) -> None:
+def run_app(
+    main: Callable[[], None],
+    prepare: Callable[[list[str]], list[str]] = list,
+    finish: Callable[[], None] = lambda: None,
+) -> None:
     """Run a `@hydra.main` function; its mistakes end in one sentence and status 1.
 
     With HYDRA_FULL_ERROR=1 they come with their trace, as Hydra's users know it.
+
+    Args:
+        main: the function.
+        prepare: what is typed before Hydra reads it.
+        finish: what comes after it, however it ended.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to us in place of printing them
     try:
-        main()
+        sys.argv[1:] = prepare(sys.argv[1:])
+        try:
+            main()
+        finally:
+            finish()
     except JobError:
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
     except Exception as error:
-        if _WANTS_TRACE or not type(error).__module__.startswith(("hydra", "omegaconf")):
+        if _WANTS_TRACE or (not isinstance(error, InputError) and not _is_hydras(error)):
             raise
         sys.exit(f"{os.path.basename(sys.argv[0])}: {sentence(error)}")
+
+
+def _is_hydras(error: Exception) -> bool:
+    return type(error).__module__.startswith(("hydra", "omegaconf"))
 
 
 def sentence(error: BaseException) -> str:

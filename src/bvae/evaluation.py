@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from bvae import scores, visualization
 from bvae.latents import Codes, LatentUnit, encode, latent_table, sample_images, write_csv
+from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import CodesMetric, check
 from bvae.scores import Score
 from bvae.vae import VAE
@@ -49,7 +51,8 @@ def evaluate(
     """Encode, score and draw; traversals start from the image whose code lies nearest the origin.
 
     Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and where it is the last time
-    `traversals.gif`, `traversals/unit_*.gif` and `scores.json` too, in which scores that aren't taken again stay.
+    `traversals.gif`, `traversals/unit_*.gif`, `codes.npz` and `scores.json` too, in which scores that aren't taken
+    again stay.
 
     Args:
         vae: the model.
@@ -73,6 +76,7 @@ def evaluate(
         retaken = {score.name for score in taken}
         taken += [score for score in scores.read_json(folder / "scores.json") if score.name not in retaken]
         scores.write_json(taken, folder / "scores.json")
+        write_codes(codes, factor_names, folder / "codes.npz")
     with Console(quiet=not last).status("Drawing what the units encode"):
         images = sample_images(datamodule, num_images, vae.device)
         pictures = {
@@ -85,6 +89,15 @@ def evaluate(
     vae.train(training)
     value_names = getattr(datamodule, "value_names", {})
     return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif)
+
+
+def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int = 10_000) -> None:
+    """Codes as `read_codes` reads them, with the mean KL of each unit: `most` of the rows at most, evenly spaced."""
+    rows = slice(None, None, max(1, math.ceil(len(codes.mean) / most)))
+    arrays = {"codes": codes.mean[rows].numpy(), "factors": codes.factors[rows], "factor_names": np.array(factor_names)}
+    if codes.log_variance is not None:
+        arrays["kl"] = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0).numpy()
+    np.savez_compressed(path, **arrays)
 
 
 def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:

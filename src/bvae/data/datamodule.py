@@ -107,7 +107,7 @@ class DSpritesDataModule(LightningDataModule):
         batch_size: B.
         val_fraction: share of the images held out for validation, 0 or more and under 1.
         eval_images: how many images, drawn evenly over the set, `predict_dataloader` serves for tables and pictures.
-        seed: of the order of the batches, the images held out and those for evaluation.
+        seed: of the order of the batches and the images held out.
         num_workers: processes that load batches; the data is memory-mapped, so that 0 serves.
         on_device: keep all the images, packed, on the device that trains, 377 MB; for a GPU.
         url: what `download` fetches.
@@ -186,7 +186,7 @@ class DSpritesDataModule(LightningDataModule):
         order = np.random.default_rng(self.seed).permutation(NUM_IMAGES)
         held_out = round(self.val_fraction * NUM_IMAGES)
         self._val_indices, self._train_indices = np.sort(order[:held_out]), np.sort(order[held_out:])
-        self._eval_indices = order[: self.eval_images]
+        self._eval_indices = np.random.default_rng(0).permutation(NUM_IMAGES)[: self.eval_images]
 
     def _loader(self, batches: Batches) -> DataLoader:
         images = Positions() if self.on_device else self.images
@@ -203,7 +203,7 @@ class DSpritesDataModule(LightningDataModule):
         return self._loader(Batches(self._val_indices, self.batch_size)) if len(self._val_indices) else []
 
     def predict_dataloader(self) -> DataLoader:
-        """The images for evaluation, the same ones and in the same order at every call."""
+        """The images for evaluation, the same ones in the same order at every call and for every seed."""
         return self._loader(Batches(self._eval_indices, 500))
 
     def test_dataloader(self) -> DataLoader:

@@ -11,6 +11,7 @@ from bvae.metrics.mig import MutualInformationGap, mutual_information_gap
 from bvae.metrics.modularity import Modularity, modularity
 from bvae.metrics.mutual_information import discretize, entropy, mutual_information
 from bvae.metrics.sap import SAP, sap
+from bvae.metrics.udr import unsupervised_disentanglement_ranking
 from bvae.metrics.unsupervised import (
     ActiveUnits,
     TotalCorrelation,
@@ -48,5 +49,6 @@ __all__ = [
     "mutual_information_gap",
     "sap",
     "total_correlation",
+    "unsupervised_disentanglement_ranking",
     "wasserstein_correlation",
 ]

@@ -86,6 +86,49 @@ def _curves(title: str, unit: str, lines: Mapping[str, tuple[np.ndarray, np.ndar
     return _plot(title, f"{title} over {lines[next(iter(lines))][0][-1]:,.0f} steps: {ends}", draw)
 
 
+def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Sequence[float]]]) -> Plot:
+    """What came of each value of a swept key: a point for each job, a line through the means.
+
+    Args:
+        name: of what came of it.
+        key: that was swept.
+        values: its, in the order they were typed; numbers stand at their place, logarithmic where they span decades.
+        lines: for each label, the results of each value.
+    """
+    numbers = _numbers(values)
+    place = dict(zip(values, numbers if numbers is not None else range(len(values)), strict=True))
+
+    def draw(axes: Axes) -> None:
+        for colour, (label, results) in enumerate(lines.items()):
+            where = sorted(results, key=place.__getitem__)
+            means = [np.mean(results[value]) for value in where]
+            axes.plot([place[value] for value in where], means, color=f"C{colour % 10}", label=label, linewidth=1.2)
+            for value in where:
+                axes.plot([place[value]] * len(results[value]), results[value], "o", color=f"C{colour % 10}", ms=3.5)
+        if numbers is None:
+            axes.set_xticks(range(len(values)), values)
+        elif min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
+            axes.set_xscale("log")
+        axes.set_xlabel(key)
+        if len(lines) > 1:
+            axes.legend(fontsize=7.5)
+
+    means = "; ".join(
+        f"{f'{label}, ' if label else ''}{value}: {np.mean(found):.3g}"
+        for label, results in lines.items()
+        for value, found in results.items()
+    )
+    return _plot(name.replace("_", " "), f"Mean {name} by {key}: {means}", draw)
+
+
+def _numbers(values: Sequence[str]) -> list[float] | None:
+    """The values as numbers, where all are."""
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        return None
+
+
 def responses(
     code: np.ndarray, factors: np.ndarray, names: Sequence[str], value_names: Mapping[str, Sequence[str]]
 ) -> list[Plot]:

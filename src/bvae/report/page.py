@@ -28,6 +28,12 @@ _MOST_RESPONSES = 12  # units whose responses are drawn
 _GAP = 3  # pixels between pictures of a strip
 
 
+def environment() -> Environment:
+    """Of the pages' templates."""
+    loader = PackageLoader("bvae.report", ".")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
 def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | None = None) -> Path:
     """Write `report.html` into a folder: all of a run in one file, which needs no other and no network.
 
@@ -40,35 +46,36 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | 
     """
     run = folder if run is None else run
     active = [row.unit for row in found.table if row.active][:_MOST_RESPONSES]
-    environment = Environment(
-        loader=PackageLoader("bvae.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     overrides, settings, config = _configuration(run / ".hydra")
     metrics = run / "metrics.csv"
     means = found.codes.mean.double().numpy()
-    page = environment.get_template("page.html").render(
-        title=" ".join(overrides) or run.name,
-        folder=folder.name,
-        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        versions={name: version(name) for name in ("bvae", "torch", "lightning")}
-        | {"Python": platform.python_version()},
-        found=found,
-        n=len(means),
-        has_posterior=found.codes.log_variance is not None,
-        captions={row.unit: caption(row) for row in found.table},
-        factors=found.factor_names,
-        readable=readable,
-        settings=settings,
-        config=config,
-        curves=figures.training_curves(metrics) if metrics.is_file() else [],
-        gif=_uri("image/gif", found.gif.read_bytes()) if found.gif else None,
-        ticks=np.linspace(*TRAVERSAL_RANGE, _COLUMNS),
-        strips=_traversals(vae, found.start) if vae is not None else {},
-        reconstructions=_reconstructions(vae, found.images) if vae is not None else [],
-        responses={
-            unit: figures.responses(means[:, unit], found.codes.factors, found.factor_names, found.value_names)
-            for unit in active
-        },
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=" ".join(overrides) or run.name,
+            folder=folder.name,
+            date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            versions={name: version(name) for name in ("bvae", "torch", "lightning")}
+            | {"Python": platform.python_version()},
+            found=found,
+            n=len(means),
+            has_posterior=found.codes.log_variance is not None,
+            captions={row.unit: caption(row) for row in found.table},
+            factors=found.factor_names,
+            readable=readable,
+            settings=settings,
+            config=config,
+            curves=figures.training_curves(metrics) if metrics.is_file() else [],
+            gif=_uri("image/gif", found.gif.read_bytes()) if found.gif else None,
+            ticks=np.linspace(*TRAVERSAL_RANGE, _COLUMNS),
+            strips=_traversals(vae, found.start) if vae is not None else {},
+            reconstructions=_reconstructions(vae, found.images) if vae is not None else [],
+            responses={
+                unit: figures.responses(means[:, unit], found.codes.factors, found.factor_names, found.value_names)
+                for unit in active
+            },
+        )
     )
     path = folder / "report.html"
     path.write_text(page)

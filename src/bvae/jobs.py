@@ -1,0 +1,66 @@
+"""What became of each run: `job.json` in its folder, and the folders of a sweep."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+_FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's record."""
+
+    overrides: tuple[str, ...]  # what was typed for it
+    status: str  # running, finished, failed, or stopped by a signal; a killed run's stays at running
+    seconds: float = 0.0  # of all its segments
+    error: str = ""  # in one sentence
+
+
+def read(folder: Path) -> Job | None:
+    """The record in a run's folder; none where there is none that can be read."""
+    try:
+        record = json.loads((folder / _FILE).read_text())
+        return Job(**{**record, "overrides": tuple(record["overrides"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(folder: Path, record: Job) -> None:
+    part = folder / f".{_FILE}.part"
+    part.write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+    part.replace(folder / _FILE)
+
+
+@contextmanager
+def recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Keep a run's record while the run is under way, and what became of it afterwards."""
+    before = read(folder)
+    record = Job(tuple(overrides), "running", before.seconds if before else 0.0)
+    _write(folder, record)
+    start = time.monotonic()
+
+    def ended(status: str, error: str = "") -> None:
+        seconds = round(record.seconds + time.monotonic() - start, 1)
+        _write(folder, replace(record, status=status, seconds=seconds, error=error))
+
+    try:
+        yield
+    except Exception as error:
+        ended("failed", " ".join(str(error).split()) or type(error).__name__)
+        raise
+    except BaseException:
+        ended("stopped")
+        raise
+    ended("finished")
+
+
+def jobs_of(sweep: Path) -> list[Path]:
+    """The folders of a sweep's jobs, in the order of their numbers."""
+    folders = (path.parent for path in sweep.glob(f"*/{_FILE}"))
+    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))

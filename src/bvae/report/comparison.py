@@ -1,0 +1,195 @@
+"""A sweep's jobs side by side: `sweep.csv`, `sweep.html` and a table for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bvae import jobs, scores
+from bvae.jobs import Job
+from bvae.latents import ACTIVE_BELOW
+from bvae.metrics import unsupervised_disentanglement_ranking
+from bvae.report import figures
+from bvae.report.page import environment
+from bvae.scores import readable
+
+_TERMS = ("loss", "reconstruction", "kl")
+_LAST_ROWS = 10  # of metrics.csv, that a final term is the mean of
+_INFORMATIVE = 0.01  # nats of KL, from which on UDR counts a unit (Duan et al. 2020)
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job of a sweep."""
+
+    folder: Path
+    job: Job
+    keys: Mapping[str, str]  # its overrides
+    step: int | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)  # nats
+    active: int | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def setting(self) -> tuple[tuple[str, str], ...]:
+        """What it shares with the jobs that have another seed."""
+        return tuple((key, value) for key, value in self.keys.items() if key != SEED)
+
+
+def compare(sweep: Path) -> list[Row]:
+    """Read a sweep's jobs and write `sweep.csv` and `sweep.html` into its folder.
+
+    Final terms are means over the last ten rows of `metrics.csv`. Where finished jobs differ in their seeds alone,
+    their scores have UDR too.
+    """
+    rows = [_read(folder) for folder in jobs.jobs_of(sweep)]
+    rows = _ranked(rows)
+    swept = _swept(rows)
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    with (sweep / "sweep.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("job", *swept, "status", "step", *_TERMS, *names, "active", "seconds", "error", "report"))
+        for row in rows:
+            table.writerow(
+                (
+                    row.folder.name,
+                    *(row.keys.get(key, "") for key in swept),
+                    row.job.status,
+                    "" if row.step is None else row.step,
+                    *(row.terms.get(term, "") for term in _TERMS),
+                    *(row.scores.get(name, "") for name in names),
+                    "" if row.active is None else row.active,
+                    row.job.seconds,
+                    row.job.error,
+                    _report(row) or "",
+                )
+            )
+    page = (
+        environment()
+        .get_template("sweep.html")
+        .render(
+            title=" ".join(f"{key}={','.join(values)}" for key, values in swept.items()) or sweep.name,
+            folder=sweep.name,
+            date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+            rows=[(row, _report(row)) for row in rows],
+            swept=swept,
+            shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
+            terms=_TERMS,
+            names=names,
+            readable=readable,
+            active_below=ACTIVE_BELOW,
+            plots=_plots(rows, swept, names),
+        )
+    )
+    (sweep / "sweep.html").write_text(page)
+    return rows
+
+
+def _terminal_table(rows: Sequence[Row]) -> Table:
+    """The jobs for a terminal: what they differ in and what came of it."""
+    swept = _swept(rows)
+    names = [name for name in ("mig", "udr") if any(name in row.scores for row in rows)]
+    table = Table(*("job", *swept, "status", "rec", "KL", "active", *names, "minutes"), title="Sweep")
+    for row in rows:
+        table.add_row(
+            row.folder.name,
+            *(escape(row.keys.get(key, "")) for key in swept),
+            row.job.status if row.job.status == "finished" else f"[red]{row.job.status}",
+            *(f"{row.terms[term]:.1f}" if term in row.terms else "–" for term in _TERMS[1:]),
+            "–" if row.active is None else str(row.active),
+            *(readable(row.scores[name]) if name in row.scores else "–" for name in names),
+            f"{row.job.seconds / 60:.1f}",
+        )
+    return table
+
+
+def show_comparison(rows: Sequence[Row], sweep: Path) -> None:
+    """Print the jobs and where their comparison is."""
+    console = Console()
+    console.print(_terminal_table(rows))
+    console.print(f"Comparison: {sweep}/sweep.html", highlight=False, soft_wrap=True, markup=False)
+
+
+def _read(folder: Path) -> Row:
+    job = jobs.read(folder) or Job((), "running")
+    keys = dict(override.lstrip("+").partition("=")[::2] for override in job.overrides)
+    step, terms = _end(folder / "metrics.csv")
+    active = None
+    if (folder / "latents.csv").is_file():
+        with (folder / "latents.csv").open(newline="") as file:
+            active = sum(row["active"] == "True" for row in csv.DictReader(file))
+    found = {s.name: s.value for s in scores.read_json(folder / "scores.json") if np.isfinite(s.value)}
+    return Row(folder, job, keys, step, terms, active, found)
+
+
+def _end(path: Path) -> tuple[int | None, dict[str, float]]:
+    """The last step and the final terms of a `metrics.csv`."""
+    if not path.is_file():
+        return None, {}
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("train/loss")][-_LAST_ROWS:]
+    if not rows:
+        return None, {}
+    return int(rows[-1]["step"]) + 1, {t: float(np.mean([float(row[f"train/{t}"]) for row in rows])) for t in _TERMS}
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the UDR of those that have fellows with other seeds."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row.job.status == "finished" and SEED in row.keys and (row.folder / "codes.npz").is_file():
+            groups.setdefault(row.setting, []).append(row)
+    udr: dict[Path, float] = {}
+    for group in groups.values():
+        codes = [np.load(row.folder / "codes.npz") for row in group]
+        if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
+            values = unsupervised_disentanglement_ranking(
+                [arrays["codes"] for arrays in codes], [arrays["kl"] > _INFORMATIVE for arrays in codes]
+            )
+            udr |= {row.folder: float(value) for row, value in zip(group, values, strict=True)}
+    return [
+        Row(**{**vars(row), "scores": {**row.scores, "udr": udr[row.folder]}}) if row.folder in udr else row
+        for row in rows
+    ]
+
+
+def _swept(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The keys whose values differ between the jobs, with those values in the order they were typed."""
+    keys = dict.fromkeys(key for row in rows for key in row.keys)
+    values = {key: list(dict.fromkeys(row.keys.get(key, "") for row in rows)) for key in keys}
+    return {key: found for key, found in values.items() if len(found) > 1}
+
+
+def _report(row: Row) -> str | None:
+    """Where its report is, as seen from the sweep's folder."""
+    path = row.folder / "report.html"
+    return os.path.relpath(path, row.folder.parent) if path.is_file() else None
+
+
+def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]], names: Sequence[str]) -> dict[str, list[figures.Plot]]:
+    """For each swept key but the seed, each score and final term against it; the other keys' values are the lines."""
+    finished = [row for row in rows if row.job.status == "finished"]
+    plots: dict[str, list[figures.Plot]] = {}
+    for key, values in swept.items():
+        if key == SEED:
+            continue
+        for name in (*names, *_TERMS[1:]):
+            lines: dict[str, dict[str, list[float]]] = {}
+            for row in finished:
+                value = {**row.terms, **row.scores}.get(name)
+                if value is not None:
+                    others = " ".join(f"{k}={row.keys.get(k, '')}" for k in swept if k not in (key, SEED))
+                    lines.setdefault(others, {}).setdefault(row.keys.get(key, ""), []).append(value)
+            if sum(len(points) for points in lines.values()) > 1:
+                plots.setdefault(key, []).append(figures.against(name, key, values, lines))
+    return plots

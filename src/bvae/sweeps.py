@@ -1,0 +1,64 @@
+"""Where a sweep works, which it may have begun before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from bvae.cli import InputError
+
+_RECORD = "multirun.yaml"  # Hydra's
+_NOT_OF_THE_JOBS = ("hydra.", "hydra/", "+hydra", "~hydra", "sweep=")
+
+
+class SweepFolder(Callback):
+    """Hydra's callback that remembers a sweep's folder, so that its jobs can be compared however it ends."""
+
+    path: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        SweepFolder.path = Path(config.hydra.sweep.dir)
+
+
+def going_on(arguments: Sequence[str], root: Path = Path("multirun")) -> list[str]:
+    """The arguments of a command, with the folder of the sweep that `sweep=resume` or `sweep=<folder>` goes on with.
+
+    Args:
+        arguments: as typed, without the program's name.
+        root: where sweeps are, of which `resume` takes the newest that was typed like this one.
+
+    Raises InputError where there is no such sweep, or one of other overrides.
+    """
+    asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("sweep=")]
+    if not asked or asked[0] in ("", "null"):
+        return list(arguments)
+    if not {"-m", "--multirun"} & set(arguments):
+        raise InputError(f"sweep={asked[0]} goes on with a sweep: type -m before it")
+    typed = _of_the_jobs(argument for argument in arguments if not argument.startswith("-"))
+    if any(argument.startswith("hparams=") for argument in typed):
+        raise InputError("a search goes on when its command is typed again: leave out sweep=…")
+    if asked[0] == "resume":
+        alike = [path for path in root.glob(f"*/*/{_RECORD}") if _recorded(path) == typed]
+        if not alike:
+            raise InputError(f"no sweep in {root}/ was typed like this one: {' '.join(typed)}")
+        folder = max(alike, key=lambda path: path.parent.as_posix()).parent
+    else:
+        folder = Path(asked[0])
+        if not (folder / _RECORD).is_file():
+            raise InputError(f"sweep={folder} is no folder of a sweep: it has no {_RECORD}")
+        if _recorded(folder / _RECORD) != typed:
+            raise InputError(f"sweep={folder} was typed otherwise: {' '.join(_recorded(folder / _RECORD))}")
+    return [*arguments, f"hydra.sweep.dir={folder}"]
+
+
+def _recorded(path: Path) -> list[str]:
+    return _of_the_jobs(yaml.safe_load(path.read_text())["hydra"]["overrides"]["task"])
+
+
+def _of_the_jobs(overrides: Any) -> list[str]:
+    return [override for override in overrides if not override.startswith(_NOT_OF_THE_JOBS)]

@@ -1,0 +1,89 @@
+"""A sweep's jobs side by side, of folders whose numbers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bvae.jobs import recorded
+from bvae.report import compare
+
+
+def job(folder: Path, overrides: list[str], terms: list[float], mig: float, codes: np.ndarray | None = None) -> None:
+    folder.mkdir(parents=True)
+    with recorded(folder, overrides):
+        rows = [f"{step},{term + 1},{term},1.0" for step, term in enumerate(terms)]
+        header = "step,train/loss,train/reconstruction,train/kl"
+        (folder / "metrics.csv").write_text("\n".join((header, *rows)) + "\n")
+        (folder / "latents.csv").write_text("unit,active\n0,True\n1,False\n")
+        (folder / "scores.json").write_text(
+            json.dumps({"mig": {"value": mig, "protocol": "p", "n": 10, "seed": None, "seconds": 0}})
+        )
+        (folder / "report.html").touch()
+        if codes is not None:
+            np.savez(folder / "codes.npz", codes=codes, factors=np.arange(len(codes)), kl=np.ones(codes.shape[1]))
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    found, other = rng.normal(size=(2, 2_000, 3))
+    number = iter(range(9))
+    for gamma in (100, 1000):
+        for seed in (0, 1, 2):
+            codes = other if (gamma, seed) == (1000, 2) else found[:, ::-1] if seed else found
+            overrides = [f"loss.gamma={gamma}", f"seed={seed}", "logger=csv"]
+            job(tmp_path / str(next(number)), overrides, [500.0] * 5 + [100.0 + seed] * 10, gamma / 10_000, codes)
+    folder = tmp_path / "6"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="gamma"), recorded(folder, ["loss.gamma=-1", "seed=0", "logger=csv"]):
+        raise ValueError("loss: gamma must not be negative, got -1 & <b>")
+    return tmp_path
+
+
+def test_a_row_a_job_with_what_it_differs_in_and_what_came_of_it(sweep):
+    compare(sweep)
+    with (sweep / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    keys = ("job", "loss.gamma", "seed", "status")
+    assert list(rows[0])[:4] == list(keys)  # logger=csv is what all have in common
+    assert [row["job"] for row in rows] == list("0123456")
+    first, *_, failed = rows
+    assert tuple(first[key] for key in keys) == ("0", "100", "0", "finished")
+    assert (first["step"], float(first["reconstruction"]), float(first["loss"])) == ("15", 100, 101)
+    assert (float(first["mig"]), first["active"], first["report"]) == (0.01, "1", "0/report.html")
+    assert failed["status"] == "failed"
+    assert "gamma must not be negative" in failed["error"]
+    assert failed["mig"] == failed["udr"] == failed["report"] == ""
+
+
+def test_jobs_of_one_setting_are_ranked_by_how_alike_they_are(sweep):
+    rows = compare(sweep)
+    udr = [row.scores.get("udr") for row in rows]
+    assert udr[:3] == pytest.approx([0.9] * 3, abs=0.02)
+    assert udr[5] < 0.1
+    assert udr[6] is None
+
+
+def test_the_page_links_each_report_and_draws_each_score_by_the_swept_key(sweep):
+    compare(sweep)
+    page = (sweep / "sweep.html").read_text()
+    assert [f'<a href="{number}/report.html">' in page for number in range(7)] == [True] * 6 + [False]
+    assert "&lt;b&gt;" in page
+    assert "By loss.gamma" in page
+    assert "By seed" not in page
+    assert "Mean mig by loss.gamma: 100: 0.01; 1000: 0.1" in page
+
+
+def test_a_job_that_was_killed_is_a_row_too(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "job.json").write_text(
+        '{"overrides": ["seed=0"], "status": "running", "seconds": 3.0, "error": ""}'
+    )
+    (row,) = compare(tmp_path)
+    assert (row.job.status, row.step, row.terms) == ("running", None, {})
+    assert "running" in (tmp_path / "sweep.csv").read_text()

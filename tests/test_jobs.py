@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from bvae.jobs import jobs_of, read, recorded
+
+
+def test_a_record_says_what_became_of_a_run_and_adds_up_its_time(tmp_path):
+    with recorded(tmp_path, ["seed=1"]):
+        assert read(tmp_path).status == "running"
+    first = read(tmp_path)
+    assert (first.overrides, first.status, first.error) == (("seed=1",), "finished", "")
+    with pytest.raises(ValueError, match="two"), recorded(tmp_path, ["seed=1"]):
+        raise ValueError("one\n  two")
+    assert (read(tmp_path).status, read(tmp_path).error) == ("failed", "one two")
+    with pytest.raises(SystemExit), recorded(tmp_path, ["seed=1"]):
+        raise SystemExit(75)
+    assert read(tmp_path).status == "stopped"
+    assert read(tmp_path).seconds >= first.seconds
+
+
+def test_a_torn_or_missing_record_is_none(tmp_path):
+    assert read(tmp_path) is None
+    (tmp_path / "job.json").write_text('{"overrides": ["seed')
+    assert read(tmp_path) is None
+
+
+def test_a_sweeps_jobs_come_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 9, 0, 100):
+        (tmp_path / str(number)).mkdir()
+        with recorded(tmp_path / str(number), []):
+            pass
+    (tmp_path / "optimization_results.yaml").touch()
+    assert [folder.name for folder in jobs_of(tmp_path)] == ["0", "9", "10", "100"]
