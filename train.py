@@ -12,24 +12,11 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bvae import jobs, sweeps
-from bvae.cli import InputError, input_errors, job, run_app
+from bvae import folders, jobs
+from bvae.cli import InputError, JobError, input_errors, job, run_app
 
 log = logging.getLogger("train")
 make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
-
-
-def run_folder(run: str | None, new: str) -> str:
-    """Where a run works: in the folder that it goes on in, or in a new one."""
-    if run is None:
-        return new
-    if not (Path(run) / ".hydra" / "config.yaml").is_file():
-        raise InputError(f"run={run} is no folder of a run: it has no .hydra/config.yaml")
-    return run
-
-
-OmegaConf.register_new_resolver("run_folder", run_folder)
-OmegaConf.register_new_resolver("if_run", lambda run, then, otherwise: otherwise if run is None else then)
 
 
 def configuration_of(run: Path, typed: list[str]) -> DictConfig:
@@ -168,15 +155,15 @@ def score(output: Path, name: str) -> float:
 def main(cfg: DictConfig) -> float | None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
         run, output = cfg.run, Path(cfg.output_dir)
-        before = jobs.read(output)
+        if run is not None:
+            cfg = configuration_of(Path(run), list(HydraConfig.get().overrides.task))
+        overrides, before = typed(), jobs.read(output)
         if cfg.sweep is not None and before is not None and before.status == "finished":
             print(f"Finished before, in {output}")
             return None
-        goes_on = run is not None or (cfg.sweep is not None and any(output.glob("checkpoints/*.ckpt")))
-        overrides = typed()
-        if run is not None:
-            cfg = configuration_of(Path(run), list(HydraConfig.get().overrides.task))
-            overrides = typed()
+        # A scheduler that puts a run in the queue again, or a sweep that goes on, types the same in the same folder.
+        typed_again = before is not None and before.status != "finished" and before.overrides == tuple(overrides)
+        goes_on = run is not None or (typed_again and any(output.glob("checkpoints/*.ckpt")))
         with open_dict(cfg):
             name_run(cfg)
         with jobs.recorded(output, overrides):
@@ -184,12 +171,15 @@ def main(cfg: DictConfig) -> float | None:
 
 
 def compare_jobs() -> None:
-    """A sweep ends with its jobs side by side."""
-    if sweeps.SweepFolder.path is not None and any(jobs.jobs_of(sweeps.SweepFolder.path)):
+    """A sweep ends with its jobs side by side; raises JobError where one failed, which a search goes on without."""
+    if folders.SweepFolder.path is not None and any(jobs.jobs_of(folders.SweepFolder.path)):
         from bvae.report import compare, show_comparison
 
-        show_comparison(compare(sweeps.SweepFolder.path), sweeps.SweepFolder.path)
+        rows = compare(folders.SweepFolder.path)
+        show_comparison(rows, folders.SweepFolder.path)
+        if any(row.job.status == "failed" for row in rows):
+            raise JobError
 
 
 if __name__ == "__main__":
-    run_app(main, prepare=sweeps.going_on, finish=compare_jobs)
+    run_app(main, prepare=folders.going_on, finish=compare_jobs)

@@ -20,6 +20,7 @@ ALLOWED = {
     "cli": set(),
     "data": set(),
     "evaluation": {"latents", "losses", "metrics", "scores", "vae", "visualization"},
+    "folders": {"cli"},
     "jobs": set(),
     "latents": {"losses", "metrics", "vae"},
     "losses": {"checks", "schedules"},
@@ -30,7 +31,6 @@ ALLOWED = {
     "report": {"evaluation", "jobs", "latents", "metrics", "scores", "vae", "visualization"},
     "schedules": set(),
     "scores": {"metrics"},
-    "sweeps": {"cli"},
     "vae": {"losses", "recipes"},
     "visualization": {"latents", "vae"},
 }
@@ -60,10 +60,10 @@ def test_each_part_imports_only_what_it_may(path):
     assert parts <= ALLOWED[part(path)] | {part(path)}
 
 
-def test_only_the_entry_points_and_sweeps_know_hydra_and_only_the_callbacks_know_wandb():
+def test_only_the_entry_points_and_folders_know_hydra_and_only_the_callbacks_know_wandb():
     for path in MODULES:
         tops = {name.split(".")[0] for name in imports(path)}
-        assert "hydra" not in tops or part(path) == "sweeps", path
+        assert "hydra" not in tops or part(path) == "folders", path
         assert "wandb" not in tops or part(path) == "callbacks", path
 
 

@@ -15,6 +15,16 @@ from omegaconf.errors import OmegaConfBaseException
 _WANTS_TRACE = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
+# What is chosen by a word and comes with `pip install -e '.[extra]'`.
+_EXTRAS = {
+    "hydra/sweeper=optuna": "optuna",
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+}
+
+
 class InputError(Exception):
     """Something that was typed or read can't be used; the message is one sentence for the person who typed it."""
 
@@ -95,6 +105,8 @@ def sentence(error: BaseException) -> str:
         return message.splitlines()[0]
     if kind == "MissingConfigException" and getattr(error, "options", None):
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if f"{group}={choice}" in _EXTRAS:
+            return f"{group}={choice} needs more packages: pip install -e '.[{_EXTRAS[f'{group}={choice}']}]'"
         return f"there is no {group}={choice}; choose one of {', '.join(error.options)}"
     if kind == "InstantiationException" and cause is not None:
         where = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")

@@ -17,8 +17,9 @@ class GracefulInterrupt(Checkpoint):
     """Ends the training after the step at hand when a signal asks for it.
 
     Ctrl-C ends it as if that step had been the last; a second one ends it at once. SIGTERM and SIGUSR1, with which
-    schedulers take a machine back, save a checkpoint to go on from and end the program with status 75. Under Slurm,
-    SIGUSR1 is left to Lightning, which saves and requeues the job.
+    schedulers take a machine back, save a checkpoint to go on from and end the program with status 75. Whoever else
+    waits for SIGUSR1, as Lightning and submitit do under Slurm to put the job in the queue again, gets it after that
+    checkpoint.
 
     Args:
         folder: where that checkpoint goes.
@@ -38,9 +39,6 @@ class GracefulInterrupt(Checkpoint):
             signal.signal(signum, self._before[self.signal])
 
         for handled in _HANDLED:
-            before = signal.getsignal(handled)
-            if handled == signal.SIGUSR1 and callable(before):
-                continue  # Lightning's
             self._before[handled] = signal.signal(handled, stop)
 
     def on_train_batch_end(
@@ -50,6 +48,9 @@ class GracefulInterrupt(Checkpoint):
             trainer.should_stop = True
         elif self.signal is not None:
             trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+            others = self._before[self.signal]
+            if self.signal != signal.SIGTERM and callable(others):
+                others(self.signal, None)
             raise SystemExit(TO_BE_CONTINUED)  # at once: a trainer that is told to stop validates first
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,6 +27,7 @@ from bvae.scores import readable
 _TERMS = ("loss", "reconstruction", "kl")
 _LAST_ROWS = 10  # of metrics.csv, that a final term is the mean of
 _INFORMATIVE = 0.01  # nats of KL, from which on UDR counts a unit (Duan et al. 2020)
+_MOST_LINES = 8  # of a plot, for which the other swept keys' values are told apart
 SEED = "seed"
 
 
@@ -88,7 +91,7 @@ def compare(sweep: Path) -> list[Row]:
             names=names,
             readable=readable,
             active_below=ACTIVE_BELOW,
-            plots=_plots(rows, swept, names),
+            plots=_search(rows) | _plots(rows, swept, names),
         )
     )
     (sweep / "sweep.html").write_text(page)
@@ -176,6 +179,20 @@ def _report(row: Row) -> str | None:
     return os.path.relpath(path, row.folder.parent) if path.is_file() else None
 
 
+def _search(rows: Sequence[Row]) -> dict[str, list[figures.Plot]]:
+    """The history of an Optuna study, its trials of earlier commands too, where the jobs are such a search's."""
+    record = rows[0].folder / ".hydra" / "hydra.yaml"
+    sweeper = yaml.safe_load(record.read_text())["hydra"]["sweeper"] if record.is_file() else {}
+    if "optuna" not in sweeper.get("_target_", "") or sweeper.get("storage") is None:
+        return {}
+    import optuna
+
+    study = optuna.load_study(study_name=sweeper["study_name"], storage=sweeper["storage"])
+    values = [math.nan if trial.value is None else trial.value for trial in study.trials]
+    wanted = yaml.safe_load((rows[0].folder / ".hydra" / "config.yaml").read_text())["optimized_metric"]
+    return {"trial": [figures.history(wanted, values, study.direction == optuna.study.StudyDirection.MAXIMIZE)]}
+
+
 def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]], names: Sequence[str]) -> dict[str, list[figures.Plot]]:
     """For each swept key but the seed, each score and final term against it; the other keys' values are the lines."""
     finished = [row for row in rows if row.job.status == "finished"]
@@ -190,6 +207,8 @@ def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]], names: Sequence[
                 if value is not None:
                     others = " ".join(f"{k}={row.keys.get(k, '')}" for k in swept if k not in (key, SEED))
                     lines.setdefault(others, {}).setdefault(row.keys.get(key, ""), []).append(value)
+            if len(lines) > _MOST_LINES:
+                lines = {"": {v: [found for line in lines.values() for found in line.get(v, ())] for v in values}}
             if sum(len(points) for points in lines.values()) > 1:
                 plots.setdefault(key, []).append(figures.against(name, key, values, lines))
     return plots

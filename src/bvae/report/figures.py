@@ -24,6 +24,7 @@ _STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=matplotlib.colormaps["tab10"].colors),
     "legend.frameon": False,
 }
+_MOST_VALUES = 12  # of a swept key that a line joins; more are a search's
 _MOST_POINTS = 400  # of a curve; more are averaged
 _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -101,8 +102,9 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
     def draw(axes: Axes) -> None:
         for colour, (label, results) in enumerate(lines.items()):
             where = sorted(results, key=place.__getitem__)
-            means = [np.mean(results[value]) for value in where]
-            axes.plot([place[value] for value in where], means, color=f"C{colour % 10}", label=label, linewidth=1.2)
+            if len(values) <= _MOST_VALUES:
+                means = [np.mean(results[value]) for value in where]
+                axes.plot([place[value] for value in where], means, color=f"C{colour % 10}", label=label, linewidth=1.2)
             for value in where:
                 axes.plot([place[value]] * len(results[value]), results[value], "o", color=f"C{colour % 10}", ms=3.5)
         if numbers is None:
@@ -110,7 +112,7 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
         elif min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
             axes.set_xscale("log")
         axes.set_xlabel(key)
-        if len(lines) > 1:
+        if 1 < len(lines) <= _MOST_VALUES:
             axes.legend(fontsize=7.5)
 
     means = "; ".join(
@@ -119,6 +121,20 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
         for value, found in results.items()
     )
     return _plot(name.replace("_", " "), f"Mean {name} by {key}: {means}", draw)
+
+
+def history(name: str, values: Sequence[float], maximize: bool) -> Plot:
+    """A search's trials, NaN for one that failed, and the best so far."""
+    best = (np.fmax if maximize else np.fmin).accumulate(np.array(values, dtype=float))
+
+    def draw(axes: Axes) -> None:
+        axes.plot(values, "o", ms=3.5, label="trial")
+        axes.step(range(len(best)), best, where="post", linewidth=1.2, label="best so far")
+        axes.set_xlabel("trial")
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.legend(fontsize=7.5)
+
+    return _plot(f"{name} over the search", f"{name} of {len(values)} trials, the best {best[-1]:.3g}", draw)
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:

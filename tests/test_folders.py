@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bvae.cli import InputError
-from bvae.sweeps import going_on
+from bvae.folders import going_on
 
 TYPED = ["loss.gamma=100,1000", "seed=0,1"]
 

@@ -1,4 +1,7 @@
-"""Where a sweep works, which it may have begun before."""
+"""Where a run and a sweep work, which they may have begun before.
+
+Processes that a launcher starts import this module for the configuration's resolvers.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,25 @@ from typing import Any, ClassVar
 
 import yaml
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bvae.cli import InputError
 
 _RECORD = "multirun.yaml"  # Hydra's
 _NOT_OF_THE_JOBS = ("hydra.", "hydra/", "+hydra", "~hydra", "sweep=")
+
+
+def run_folder(run: str | None, new: str) -> str:
+    """Where a run works: in the folder that it goes on in, or in a new one."""
+    if run is None:
+        return new
+    if not (Path(run) / ".hydra" / "config.yaml").is_file():
+        raise InputError(f"run={run} is no folder of a run: it has no .hydra/config.yaml")
+    return run
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder)
+OmegaConf.register_new_resolver("if_run", lambda run, then, otherwise: otherwise if run is None else then)
 
 
 class SweepFolder(Callback):
