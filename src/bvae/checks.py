@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 
@@ -36,3 +37,17 @@ def whole(name: str, value: int, at_least: int) -> int:
     if value < at_least:
         raise ValueError(f"{name} must be {at_least} or more, got {value}")
     return int(value)
+
+
+def points(name: str, value: Sequence[Sequence[float]]) -> list[list[float]]:
+    """The value as [step, value] pairs, the steps whole and in order, the values 0 or more."""
+    try:
+        pairs = [(step, number) for step, number in value]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs:
+        raise ValueError(f"{name} must be pairs of a step and a value, as [[0,60],[1000,4]], got {value!r}")
+    checked = [[whole(f"a step of {name}", step, 0), not_negative(f"a value of {name}", n)] for step, n in pairs]
+    if checked != sorted(checked, key=lambda pair: pair[0]):
+        raise ValueError(f"the steps of {name} must be in order, got {value!r}")
+    return checked

@@ -5,6 +5,18 @@ from bvae.losses.beta import Beta
 from bvae.losses.capacity import Capacity
 from bvae.losses.likelihoods import Bernoulli, Gaussian
 from bvae.losses.loss import Loss, Posterior, kl_divergence
+from bvae.losses.scheduled import Scheduled
 from bvae.losses.vae import ELBO
 
-__all__ = ["ELBO", "Annealed", "Bernoulli", "Beta", "Capacity", "Gaussian", "Loss", "Posterior", "kl_divergence"]
+__all__ = [
+    "ELBO",
+    "Annealed",
+    "Bernoulli",
+    "Beta",
+    "Capacity",
+    "Gaussian",
+    "Loss",
+    "Posterior",
+    "Scheduled",
+    "kl_divergence",
+]

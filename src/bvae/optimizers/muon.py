@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,26 +32,36 @@ class Muon(Optimizer):
 
     A factor that explains few pixels has a small part of the gradient, which Adam leaves to drown in the noise of the
     larger ones; here it has a step of the same size. A convolution's weight counts as the matrix (first channels,
-    the rest), a bias as a matrix of one column. The step is scaled to Adam's size (Liu et al. 2025, arXiv:2502.16982,
-    Eq. 4), so that learning rates are alike. `torch.optim.Muon` takes matrices alone.
+    the rest); a bias, which has no directions, takes Adam's steps. The step is scaled to Adam's size (Liu et al. 2025,
+    arXiv:2502.16982, Eq. 4), so that learning rates are alike. `torch.optim.Muon` takes matrices alone.
 
     Args:
         params: the parameters, or groups of them.
-        lr: learning rate; the root mean square of a step is a fifth of it.
+        lr: learning rate; the root mean square of a weight's step is a fifth of it.
         momentum: of the gradients' average, in [0, 1), with Nesterov's look ahead.
         iterations: of `orthogonalized`.
+        betas: of Adam, for the biases.
+        eps: of Adam, for the biases.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 2e-3, momentum: float = 0.95, iterations: int = 5
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 2e-3,
+        momentum: float = 0.95,
+        iterations: int = 5,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
     ) -> None:
         if not 0 <= lr < math.inf:
             raise ValueError(f"lr must be 0 or more, got {lr}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be 0 or more and below 1, got {momentum}")
+        for name, value in (("momentum", momentum), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be 0 or more and below 1, got {value}")
         if iterations < 1:
             raise ValueError(f"iterations must be 1 or more, got {iterations}")
-        super().__init__(params, {"lr": lr, "momentum": momentum, "iterations": iterations})
+        defaults = {"lr": lr, "momentum": momentum, "iterations": iterations, "betas": tuple(betas), "eps": eps}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -61,15 +72,25 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step(parameter, **{name: group[name] for name in ("lr", "momentum", "iterations")})
+                    (self._weight if parameter.dim() > 1 else self._bias)(parameter, group)
         return loss
 
-    def _step(self, parameter: nn.Parameter, lr: float, momentum: float, iterations: int) -> None:
-        state = self.state[parameter]
+    def _weight(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
+        state = self.state[weight]
         if not state:
-            state["average"] = torch.zeros_like(parameter)
-        average = state["average"].lerp_(parameter.grad, 1 - momentum)
-        direction = parameter.grad.lerp(average, momentum)
-        matrix = direction.flatten(1) if direction.dim() > 1 else direction.view(-1, 1)
-        step = orthogonalized(matrix, iterations).reshape(parameter.shape)
-        parameter.sub_(step, alpha=0.2 * lr * math.sqrt(max(matrix.shape)))
+            state["average"] = torch.zeros_like(weight)
+        average = state["average"].lerp_(weight.grad, 1 - group["momentum"])
+        direction = weight.grad.lerp(average, group["momentum"]).flatten(1)
+        step = orthogonalized(direction, group["iterations"]).reshape(weight.shape)
+        weight.sub_(step, alpha=0.2 * group["lr"] * math.sqrt(max(direction.shape)))
+
+    def _bias(self, bias: nn.Parameter, group: dict[str, Any]) -> None:
+        """Algorithm 1 of Kingma & Ba (2015), arXiv:1412.6980."""
+        state = self.state[bias]
+        if not state:
+            state |= {"steps": 0, "average": torch.zeros_like(bias), "square": torch.zeros_like(bias)}
+        state["steps"] += 1
+        first, second = group["betas"]
+        average = state["average"].lerp_(bias.grad, 1 - first) / (1 - first ** state["steps"])
+        square = state["square"].lerp_(bias.grad.square(), 1 - second) / (1 - second ** state["steps"])
+        bias.sub_(average / (square.sqrt() + group["eps"]), alpha=group["lr"])
