@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,8 +13,13 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bvae import folders, jobs
+from bvae import folders, jobs, processes
 from bvae.cli import InputError, JobError, input_errors, job, run_app
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bvae.vae import VAE
 
 log = logging.getLogger("train")
 make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
@@ -64,6 +70,18 @@ def advice(checkpoints: Path) -> str:
         return f"no checkpoint had been saved; {hint}"
 
 
+def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
+    """Of a run's newest checkpoint, or of a checkpoint; raises ValueError where a model doesn't take them."""
+    from bvae.checkpoints import newest
+    from bvae.published import load
+
+    weights = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0].state_dict()
+    own = vae.state_dict()
+    if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in own.items()}:
+        raise ValueError(f"init_from={source} is a model of another architecture or latent size")
+    return weights
+
+
 def train(cfg: DictConfig, goes_on: bool) -> float | None:
     """One run, in its folder.
 
@@ -91,6 +109,8 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             datamodule = make(cfg.data)
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
             vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
+            if cfg.init_from is not None and not goes_on:
+                vae.load_state_dict(weights_of(Path(cfg.init_from), vae))
             if cfg.compile:
                 vae.encoder.compile(mode=cfg.compile)
                 vae.decoder.compile(mode=cfg.compile)
@@ -104,9 +124,10 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             checkpoint, step, wandb_run = None, 0, {}
             if goes_on:
                 checkpoint, step = newest(output / "checkpoints")
-                go_back(output / "metrics.csv", step)
                 wandb_run, remark = run_of(output, cfg.logger.get("mode"), "continuation of")
-                print(f"Going on from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
+                if processes.is_first():
+                    go_back(output / "metrics.csv", step)
+                    print(f"Going on from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
             loggers = [
                 make(node, **(wandb_run if name == "wandb" else {})) for name, node in cfg.logger.loggers.items()
             ]
@@ -114,13 +135,15 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             datamodule.prepare_data()
             for logger in trainer.loggers:
                 logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
-            remember_run(trainer.loggers, output)
+            if processes.is_first():
+                remember_run(trainer.loggers, output)
         try:
             trainer.fit(vae, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         except NotFinite as error:
             raise InputError(f"{error}; {advice(output / 'checkpoints')}") from error
         if not trainer.fast_dev_run:
             trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
+        if not trainer.fast_dev_run and processes.is_first():
             found = evaluate(vae, datamodule, output, taken, bool(metrics["every_image"]))
             for logger in trainer.loggers:
                 log_evaluation(logger, found, trainer.global_step, final=True)
@@ -141,7 +164,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             print(line)
     if any(getattr(callback, "signal", None) for callback in callbacks.values()):
         raise SystemExit(130)
-    return None if wanted is None else score(output, wanted)
+    return score(output, wanted) if wanted is not None and processes.is_first() else None
 
 
 def score(output: Path, name: str) -> float:
@@ -154,6 +177,8 @@ def score(output: Path, name: str) -> float:
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
+        if OmegaConf.is_missing(cfg, "init_from"):
+            raise InputError("this experiment begins with the weights of a quick run: type init_from=outputs/…")
         run, output = cfg.run, Path(cfg.output_dir)
         if run is not None:
             cfg = configuration_of(Path(run), list(HydraConfig.get().overrides.task))
@@ -166,7 +191,9 @@ def main(cfg: DictConfig) -> float | None:
         goes_on = run is not None or (typed_again and any(output.glob("checkpoints/*.ckpt")))
         with open_dict(cfg):
             name_run(cfg)
-        with jobs.recorded(output, overrides):
+        if not processes.is_first():
+            return train(cfg, goes_on if processes.told_to_go_on() is None else processes.told_to_go_on())
+        with jobs.recorded(output, overrides), processes.command_of(output, goes_on):
             return train(cfg, goes_on)
 
 

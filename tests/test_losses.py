@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bvae.losses import ELBO, Annealed, Bernoulli, Beta, Capacity, Gaussian, Posterior, Scheduled, kl_divergence
+from bvae.losses import ELBO, Annealed, Bernoulli, Beta, Capacity, FreeBits, Gaussian, Posterior, kl_divergence
 
 
 def example(kl: float, batch: int = 4, units: int = 3) -> tuple[Tensor, Tensor, Posterior, Tensor]:
@@ -76,12 +76,12 @@ def test_annealed_falls_from_start_to_end_after_the_hold():
         assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + beta * 3.0, rel=1e-5)
 
 
-def test_scheduled_charges_what_lies_over_each_units_free_nats_by_its_distance_from_c():
-    loss = Scheduled(gamma=[[0, 10], [100, 2]], capacity=[[0, 1], [100, 1], [100, 0]], free_nats=[[0, 0], [100, 2]])
-    for step, kl, cost in ((0, 3.0, 10 * 2), (0, 0.5, 10 * 0.5), (100, 3.0, 2 * (3 + 2 + 2)), (500, 0.5, 2 * 6)):
+def test_free_bits_charge_what_lies_over_the_free_nats_of_each_unit():
+    loss = FreeBits(beta=[[0, 10], [100, 2]], free_nats=[[0, 0], [100, 2]])
+    for step, kl, cost in ((0, 3.0, 10 * 3), (100, 3.0, 2 * (3 + 2 + 2)), (500, 0.5, 2 * (2 + 2 + 2))):
         terms = loss(*example(kl), step=step)
         assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + cost, rel=1e-5)
-        assert (terms["gamma"], terms["capacity"], terms["free_nats"]) == ((10, 1, 0) if step == 0 else (2, 0, 2))
+        assert (terms["beta"], terms["free_nats"]) == ((10, 0) if step == 0 else (2, 2))
     images, logits, posterior, latents = example(kl=3.0)
     posterior.mean[:, 1] = 1.0  # half a nat
     posterior.mean.requires_grad_()
@@ -99,7 +99,7 @@ def test_likelihoods_are_those_of_torch_distributions():
     assert terms["reconstruction"].item() == pytest.approx(-gaussian.mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [ELBO(), Beta(), Capacity(), Annealed(), Scheduled()])
+@pytest.mark.parametrize("loss", [ELBO(), Beta(), Capacity(), Annealed(), FreeBits()])
 @pytest.mark.parametrize("log_variance", [-80.0, 80.0])
 def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
     images, logits, posterior, latents = example(kl=1.0)
@@ -122,11 +122,11 @@ def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
         (lambda: Capacity(anneal_steps=0.5), "anneal_steps must be a whole number, got 0.5"),
         (lambda: Annealed(beta_end=0), "beta_end must be positive, got 0"),
         (lambda: Annealed(hold_steps=-1), "hold_steps must be 0 or more, got -1"),
-        (lambda: Scheduled(gamma=3), r"gamma must be pairs of a step and a value, as \[\[0,60\],\[1000,4\]\], got 3"),
-        (lambda: Scheduled(gamma=[]), "gamma must be pairs"),
-        (lambda: Scheduled(capacity=[[0, 1], [9, -1]]), "a value of capacity must not be negative, got -1"),
-        (lambda: Scheduled(free_nats=[[9, 1], [3, 1]]), "the steps of free_nats must be in order"),
-        (lambda: Scheduled(free_nats=[[0.5, 1]]), "a step of free_nats must be a whole number"),
+        (lambda: FreeBits(beta=3), r"beta must be pairs of a step and a value, as \[\[0,60\],\[1000,4\]\], got 3"),
+        (lambda: FreeBits(beta=[]), "beta must be pairs"),
+        (lambda: FreeBits(beta=[[0, 1], [9, -1]]), "a value of beta must not be negative, got -1"),
+        (lambda: FreeBits(free_nats=[[9, 1], [3, 1]]), "the steps of free_nats must be in order"),
+        (lambda: FreeBits(free_nats=[[0.5, 1]]), "a step of free_nats must be a whole number"),
         (lambda: Gaussian(variance=0), "variance must be positive, got 0"),
         (lambda: Beta(likelihood="gaussian"), "type loss/likelihood=bernoulli or"),
     ],

@@ -115,7 +115,8 @@ class VAE(LightningModule):
         if stage == "val" or self.logs_this_step:
             kl_per_unit = terms.pop("kl_per_unit")
             terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
-            self.log_dict({f"{stage}/{name}": value for name, value in terms.items()}, batch_size=len(images))
+            logged = {f"{stage}/{name}": value for name, value in terms.items()}
+            self.log_dict(logged, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
         return terms["loss"]
 
     def _check(self, terms: dict[str, Tensor | float]) -> None:
@@ -135,9 +136,14 @@ class VAE(LightningModule):
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        if self.global_rank:  # else each process would draw the same noise
+            torch.manual_seed(torch.initial_seed() + self.global_rank + self.global_step)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if self._random_states:  # of a training that goes on, which making the data loaders has drawn from since
-            _set_random_states(self._random_states)
+            if not self.global_rank:
+                _set_random_states(self._random_states)
             self._random_states = {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -44,13 +45,16 @@ class GracefulInterrupt(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.signal == signal.SIGINT:
+        asked = int(self.signal or 0)
+        if trainer.world_size > 1:  # all stop at the same step, whoever of them was asked to
+            asked = int(trainer.strategy.reduce(torch.tensor(float(asked)), reduce_op="max"))
+        if asked == signal.SIGINT:
             trainer.should_stop = True
-        elif self.signal is not None:
+        elif asked:
             trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
-            others = self._before[self.signal]
-            if self.signal != signal.SIGTERM and callable(others):
-                others(self.signal, None)
+            others = self._before.get(self.signal)
+            if asked != signal.SIGTERM and callable(others):
+                others(asked, None)
             raise SystemExit(TO_BE_CONTINUED)  # at once: a trainer that is told to stop validates first
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -56,13 +55,18 @@ class Batches(Sampler[np.ndarray]):
     """The given indices in batches: in order, or with a seed shuffled without replacement, anew each epoch.
 
     The order is a function of the seed and the epoch, which Lightning sets by `set_epoch`. The first `done` batches
-    are left out once, by a training that goes on.
+    are left out once, by a training that goes on. Of several processes each gets its part of every batch, which is
+    `batch_size` times as large as their number; the last batch is left out where it can't give each of them one.
     """
 
-    def __init__(self, indices: np.ndarray, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, indices: np.ndarray, batch_size: int, seed: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.indices = indices
-        self.batch_size = batch_size
+        self.batch_size = batch_size * world_size  # of all processes
         self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
         self.done = 0
         self.epoch = 0
 
@@ -70,15 +74,17 @@ class Batches(Sampler[np.ndarray]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.indices) / self.batch_size)
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (rest >= self.world_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         indices = self.indices
         if self.seed is not None:
             indices = np.random.default_rng((self.seed, self.epoch)).permutation(indices)
         done, self.done = self.done, 0
-        for start in range(done * self.batch_size, len(indices), self.batch_size):
-            yield indices[start : start + self.batch_size]
+        for batch in range(done, len(self)):
+            start = batch * self.batch_size
+            yield np.array_split(indices[start : start + self.batch_size], self.world_size)[self.rank]
 
 
 @lru_cache
@@ -193,14 +199,19 @@ class DSpritesDataModule(LightningDataModule):
         return DataLoader(images, sampler=batches, batch_size=None, num_workers=self.num_workers)
 
     def train_dataloader(self) -> DataLoader:
-        batches = Batches(self._train_indices, self.batch_size, self.seed)
+        batches = Batches(self._train_indices, self.batch_size, self.seed, *self._processes())
         if self.trainer is not None:
             taken = self.trainer.global_step * self.trainer.accumulate_grad_batches
             batches.done = taken % len(batches)
         return self._loader(batches)
 
     def val_dataloader(self) -> DataLoader | list:
-        return self._loader(Batches(self._val_indices, self.batch_size)) if len(self._val_indices) else []
+        held_out = Batches(self._val_indices, self.batch_size, None, *self._processes())
+        return self._loader(held_out) if len(held_out) else []
+
+    def _processes(self) -> tuple[int, int]:
+        """This process's rank, and how many train together."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def predict_dataloader(self) -> DataLoader:
         """The images for evaluation, the same ones in the same order at every call and for every seed."""

@@ -3,9 +3,9 @@
 from bvae.losses.annealed import Annealed
 from bvae.losses.beta import Beta
 from bvae.losses.capacity import Capacity
+from bvae.losses.free_bits import FreeBits
 from bvae.losses.likelihoods import Bernoulli, Gaussian
 from bvae.losses.loss import Loss, Posterior, kl_divergence
-from bvae.losses.scheduled import Scheduled
 from bvae.losses.vae import ELBO
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Capacity",
+    "FreeBits",
     "Gaussian",
     "Loss",
     "Posterior",
-    "Scheduled",
     "kl_divergence",
 ]

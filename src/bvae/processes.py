@@ -1,0 +1,50 @@
+"""Several processes that train together: which is the first, and how it starts the others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+_GOES_ON = "BVAE_GOES_ON"
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+
+
+def told_to_go_on() -> bool | None:
+    """Whether the first process goes on with a run; None where it hasn't started this one."""
+    told = os.environ.get(_GOES_ON)
+    return None if told is None else told == "1"
+
+
+@contextmanager
+def command_of(output: Path, goes_on: bool) -> Iterator[None]:
+    """Make the command line that of this run in its folder, which may be a job of a sweep.
+
+    Lightning starts the other processes with it. Afterwards the next job can start its own.
+    """
+    argv, environment, config = sys.argv[1:], dict(os.environ), HydraConfig.get()
+    own = config.copy()
+    OmegaConf.set_readonly(own, False)
+    own.run.dir = str(output)
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": own}))
+    sys.argv[1:] = [*own.overrides.task, "hydra.mode=RUN"]
+    os.environ[_GOES_ON] = str(int(goes_on))
+    try:
+        yield
+    finally:
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        sys.argv[1:] = argv
+        os.environ.clear()
+        os.environ.update(environment)
+        HydraConfig.instance().set_config(OmegaConf.create({"hydra": config}))
