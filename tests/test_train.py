@@ -129,6 +129,19 @@ def test_one_seed_gives_the_same_numbers_twice_and_another_gives_others(run, tra
     assert numbers(first) != numbers(run_folder(other.stdout))
 
 
+def test_a_run_begins_with_anothers_weights(run, train, tmp_path):
+    before = run_folder(run[1].stdout)
+    job = train(tmp_path, *SHORT, f"init_from={before}", "optimizer.lr=0", "logger=csv")
+    assert job.returncode == 0, job.stderr
+    folders = (before, run_folder(job.stdout))
+    states = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in folders]
+    assert all(torch.equal(value, states[1]["state_dict"][name]) for name, value in states[0]["state_dict"].items())
+    assert states[1]["global_step"] == 6
+    refused = train(tmp_path, f"init_from={before}", "model.latent_dim=4")
+    assert refused.returncode == 1
+    assert f"init_from={before} is a model of another architecture or latent size" in refused.stdout
+
+
 def test_a_sweep_groups_its_runs_and_outlives_a_failed_job(train, tmp_path):
     job = train(tmp_path, "-m", "loss.gamma=100,-1,1000", *SHORT)
     assert job.returncode == 1
@@ -202,6 +215,9 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
         (["data.source=file", "data.path=none.npz"], "there is no file .*none.npz"),
         (["loss.likelihood=gaussian"], "type loss/likelihood=bernoulli or"),
         (["seed=-1"], "seed must be 0 or more, got -1"),
+        (["experiment=seed_results"], "begins with the weights of a quick run: type init_from="),
+        (["-m", "hydra/launcher=ray"], "hydra/launcher=ray needs more packages: pip install -e '.\\[ray\\]'"),
+        (["seed=1", "sweep=resume"], "sweep=resume goes on with a sweep: type -m before it"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
