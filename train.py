@@ -25,27 +25,6 @@ log = logging.getLogger("train")
 make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
 
 
-def configuration_of(run: Path, typed: list[str]) -> DictConfig:
-    """The configuration that a run was started with, and over it the keys that were typed to go on."""
-    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
-    for override in typed:
-        key, _, value = override.partition("=")
-        if key == "run":
-            continue
-        if key.startswith(("+", "~")) or OmegaConf.is_config(OmegaConf.select(cfg, key)) or key == "experiment":
-            raise InputError(f"{override}: a run goes on with its own choices; type single keys, trainer.max_steps=…")
-        OmegaConf.set_struct(cfg, True)
-        with input_errors():
-            OmegaConf.update(cfg, key, OmegaConf.from_dotlist([f"x={value}"]).x)
-    recorded = OmegaConf.load(run / ".hydra" / "hydra.yaml")
-    now = HydraConfig.get().copy()
-    OmegaConf.set_readonly(now, False)
-    now.mode, now.sweep.dir = recorded.hydra.mode, recorded.hydra.sweep.dir
-    now.runtime.choices, now.overrides.task = recorded.hydra.runtime.choices, recorded.hydra.overrides.task
-    HydraConfig.instance().set_config(OmegaConf.create({"hydra": now}))
-    return cfg
-
-
 def typed() -> list[str]:
     """A run's own overrides."""
     return [override for override in HydraConfig.get().overrides.task if not override.startswith(("run=", "sweep="))]
@@ -179,9 +158,9 @@ def main(cfg: DictConfig) -> float | None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
         if OmegaConf.is_missing(cfg, "init_from"):
             raise InputError("this experiment begins with the weights of a quick run: type init_from=outputs/…")
-        run, output = cfg.run, Path(cfg.output_dir)
+        run, output, words = cfg.run, Path(cfg.output_dir), list(HydraConfig.get().overrides.task)
         if run is not None:
-            cfg = configuration_of(Path(run), list(HydraConfig.get().overrides.task))
+            cfg = folders.configuration_of(Path(run), words)
         overrides, before = typed(), jobs.read(output)
         if cfg.sweep is not None and before is not None and before.status == "finished":
             print(f"Finished before, in {output}")
@@ -193,7 +172,7 @@ def main(cfg: DictConfig) -> float | None:
             name_run(cfg)
         if not processes.is_first():
             return train(cfg, goes_on if processes.told_to_go_on() is None else processes.told_to_go_on())
-        with jobs.recorded(output, overrides), processes.command_of(output, goes_on):
+        with jobs.recorded(output, overrides), processes.command_of(words, output, goes_on):
             return train(cfg, goes_on)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from bvae.cli import InputError
+from bvae.cli import InputError, input_errors
 
 _RECORD = "multirun.yaml"  # Hydra's
 _NOT_OF_THE_JOBS = ("hydra.", "hydra/", "+hydra", "~hydra", "sweep=")
@@ -30,6 +31,27 @@ def run_folder(run: str | None, new: str) -> str:
 
 OmegaConf.register_new_resolver("run_folder", run_folder)
 OmegaConf.register_new_resolver("if_run", lambda run, then, otherwise: otherwise if run is None else then)
+
+
+def configuration_of(run: Path, typed: list[str]) -> DictConfig:
+    """The configuration that a run was started with, and over it the keys that were typed to go on."""
+    cfg = OmegaConf.load(run / ".hydra" / "config.yaml")
+    for override in typed:
+        key, _, value = override.partition("=")
+        if key == "run":
+            continue
+        if key.startswith(("+", "~")) or OmegaConf.is_config(OmegaConf.select(cfg, key)) or key == "experiment":
+            raise InputError(f"{override}: a run goes on with its own choices; type single keys, trainer.max_steps=…")
+        OmegaConf.set_struct(cfg, True)
+        with input_errors():
+            OmegaConf.update(cfg, key, OmegaConf.from_dotlist([f"x={value}"]).x)
+    recorded = OmegaConf.load(run / ".hydra" / "hydra.yaml")
+    now = HydraConfig.get().copy()
+    OmegaConf.set_readonly(now, False)
+    now.mode, now.sweep.dir = recorded.hydra.mode, recorded.hydra.sweep.dir
+    now.runtime.choices, now.overrides.task = recorded.hydra.runtime.choices, recorded.hydra.overrides.task
+    HydraConfig.instance().set_config(OmegaConf.create({"hydra": now}))
+    return cfg
 
 
 class SweepFolder(Callback):

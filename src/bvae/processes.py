@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,17 +26,22 @@ def told_to_go_on() -> bool | None:
 
 
 @contextmanager
-def command_of(output: Path, goes_on: bool) -> Iterator[None]:
+def command_of(words: Sequence[str], output: Path, goes_on: bool) -> Iterator[None]:
     """Make the command line that of this run in its folder, which may be a job of a sweep.
 
     Lightning starts the other processes with it. Afterwards the next job can start its own.
+
+    Args:
+        words: what is typed for this run.
+        output: its folder.
+        goes_on: with what it has done before.
     """
     argv, environment, config = sys.argv[1:], dict(os.environ), HydraConfig.get()
     own = config.copy()
     OmegaConf.set_readonly(own, False)
     own.run.dir = str(output)
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": own}))
-    sys.argv[1:] = [*own.overrides.task, "hydra.mode=RUN"]
+    sys.argv[1:] = [*words, "hydra.mode=RUN"]
     os.environ[_GOES_ON] = str(int(goes_on))
     try:
         yield

@@ -28,6 +28,7 @@ _RUN_FILE = "wandb.json"
 def quiet() -> None:
     """Silence what Lightning says of every run, and its advice that doesn't hold here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*`srun` command is available on your system but is not used.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # the data is memory-mapped
     warnings.filterwarnings("ignore", ".*Experiment logs directory .* exists and is not empty.*")  # Hydra's files
     warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")  # no images are held out
