@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from runs import environment, offline_runs, run_folder
 
-from bvae.callbacks import MetricsFile, go_back
+from bvae.callbacks import MetricsFile, WandbRun, go_back
 from bvae.checkpoints import newest
 
 ROOT = Path(__file__).parents[1]
@@ -235,3 +236,19 @@ def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
         {"step": "29", "train/loss": "1.5", "val/mig": "", "val/sap": ""},
         {"step": "30", "train/loss": "", "val/mig": "", "val/sap": "0.5"},
     ]
+
+
+@pytest.mark.parametrize(("resumed", "expected"), [(True, [1450, 1500]), (False, [1400, 1449, 1450, 1500])])
+def test_a_resumed_wandb_run_gets_each_step_once(monkeypatch, resumed, expected):
+    """What the server knows stands in a resumed run's summary; no server is needed for the rest."""
+    logged = []
+    run = SimpleNamespace(
+        resumed=resumed,
+        summary={"trainer/global_step": 1449} if resumed else {},
+        log=lambda values, **_: logged.append(values["trainer/global_step"]),
+    )
+    monkeypatch.setattr(WandbRun, "experiment", run)
+    logger = WandbRun(mode="disabled")
+    for step in (1400, 1449, 1450, 1500):
+        logger.log_metrics({"train/loss": 1.0}, step=step)
+    assert logged == expected

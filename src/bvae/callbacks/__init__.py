@@ -1,7 +1,7 @@
 """When to draw, what to log, how to stop."""
 
 from bvae.callbacks.interrupt import GracefulInterrupt
-from bvae.callbacks.loggers import finish, log_evaluation, quiet, remember_run, run_of, wandb_settings
+from bvae.callbacks.loggers import WandbRun, finish, log_evaluation, quiet, remember_run, run_of, wandb_settings
 from bvae.callbacks.metrics_file import MetricsFile, go_back
 from bvae.callbacks.pictures import LatentPictures
 from bvae.callbacks.progress import StepProgress
@@ -13,6 +13,7 @@ __all__ = [
     "MetricsFile",
     "StepProgress",
     "Throughput",
+    "WandbRun",
     "finish",
     "go_back",
     "log_evaluation",

@@ -7,13 +7,14 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from bvae.evaluation import Evaluation
 from bvae.latents import CSV_COLUMNS, LatentUnit
@@ -49,6 +50,24 @@ def wandb_settings(console: str) -> wandb.Settings:
     return settings
 
 
+class WandbRun(WandbLogger):
+    """Lightning's WandbLogger that logs a step once: a run that is resumed leaves out those that W&B has already."""
+
+    _last: int | None = None
+
+    def has(self, step: int) -> bool:
+        """Whether the run had this step before it was resumed."""
+        if self._last is None:
+            run = self.experiment
+            self._last = int(run.summary.get("trainer/global_step", -1)) if run.resumed else -1
+        return step <= self._last
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if step is None or not self.has(step):
+            super().log_metrics(metrics, step)
+
+
 def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = False) -> None:
     """Hand the scores, the latent table and the pictures to a logger, those that it takes.
 
@@ -64,6 +83,8 @@ def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = F
     if isinstance(logger, WandbLogger):
         import wandb
 
+        if not final and isinstance(logger, WandbRun) and logger.has(step):
+            return
         media = {f"pictures/{name}": wandb.Image(picture) for name, picture in found.pictures.items()}
         if found.gif is not None:
             media["pictures/traversals_gif"] = wandb.Video(str(found.gif), format="gif")
