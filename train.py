@@ -54,6 +54,8 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
     from bvae.checkpoints import newest
     from bvae.published import load
 
+    if not source.exists():
+        raise ValueError(f"init_from={source}: there is no such run or checkpoint; type init_from=outputs/…")
     weights = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0].state_dict()
     own = vae.state_dict()
     if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in own.items()}:
@@ -156,8 +158,6 @@ def score(output: Path, name: str) -> float:
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
-        if OmegaConf.is_missing(cfg, "init_from"):
-            raise InputError("this experiment begins with the weights of a quick run: type init_from=outputs/…")
         run, output, words = cfg.run, Path(cfg.output_dir), list(HydraConfig.get().overrides.task)
         if run is not None:
             cfg = folders.configuration_of(Path(run), words)

@@ -40,6 +40,7 @@ def test_processes_get_parts_of_the_same_batches_that_one_would_get():
     assert next(iter(resumed)).tolist() == parts[1][5].tolist()
 
 
+@pytest.mark.slow
 def test_two_processes_learn_like_one_with_the_doubled_batch(train, tmp_path):
     one = train(tmp_path, *RUN, "data.batch_size=16", "hydra.run.dir=one", "logger=csv")
     assert one.returncode == 0, one.stderr

@@ -32,7 +32,7 @@ def has_ray() -> bool:
 
 slurm = pytest.mark.skipif(not has_slurm(), reason="needs Slurm: .ci/slurm starts one")
 LAUNCHERS = [
-    pytest.param(("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), id="joblib"),
+    pytest.param(("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), marks=pytest.mark.slow, id="joblib"),
     pytest.param(("hydra/launcher=submitit_local",), marks=pytest.mark.slow, id="submitit_local"),
     pytest.param(
         ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"),

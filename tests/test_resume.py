@@ -102,6 +102,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, t
     )  # none replaces another
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(whole, tmp_path, cache_dir):
     command = ("-m", "seed=1,0", *LONG)
     job = start(tmp_path, cache_dir, *command, "hydra.sweep.dir=multirun/today/now")

@@ -34,6 +34,7 @@ def test_what_wandbs_agent_would_run_runs(train, tmp_path, monkeypatch):
     assert config["optimizer"]["lr"] == pytest.approx(middle["optimizer.lr"]["value"])
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was_and_draws_its_history(train, tmp_path):
     pytest.importorskip("optuna", reason="an extra: pip install bvae[optuna]")
     search = ("hparams=optuna", "hydra.sweeper.n_trials=1", *SHORT, "logger=csv", "data.batch_size=4")

@@ -206,7 +206,7 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
     [
         (["loss.gama=3"], "loss has no key 'gama', its keys are anneal_steps, gamma, .*did you mean gamma"),
         (["los=beta"], "the configuration has no key 'los', .*did you mean loss"),
-        (["loss=foo"], "there is no loss=foo; choose one of annealed, beta, capacity, vae"),
+        (["loss=foo"], "there is no loss=foo; choose one of annealed, beta, capacity, free_bits, vae"),
         (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),
         (["loss.gamma=-1"], "loss: gamma must not be negative, got -1"),
         (["model.latent_dim=0"], "latent_dim must be a whole number of 1 or more, got 0"),
@@ -215,7 +215,7 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
         (["data.source=file", "data.path=none.npz"], "there is no file .*none.npz"),
         (["loss.likelihood=gaussian"], "type loss/likelihood=bernoulli or"),
         (["seed=-1"], "seed must be 0 or more, got -1"),
-        (["experiment=seed_results"], "begins with the weights of a quick run: type init_from="),
+        (["experiment=seed_results"], "init_from=<the folder of a quick run>: there is no such run or checkpoint"),
         (["-m", "hydra/launcher=ray"], "hydra/launcher=ray needs more packages: pip install -e '.\\[ray\\]'"),
         (["seed=1", "sweep=resume"], "sweep=resume goes on with a sweep: type -m before it"),
     ],
@@ -233,7 +233,7 @@ def test_a_mistake_ends_in_one_sentence(train, tmp_path, overrides, message):
 def test_help_reads_well_and_full_errors_are_to_be_had(train, tmp_path):
     job = train(tmp_path, "--help")
     assert job.returncode == 0
-    for text in ("python train.py experiment=quick", "loss: annealed, beta, capacity, vae", "gamma: 1000.0"):
+    for text in ("python train.py experiment=quick", "loss: annealed, beta, capacity, free_bits, vae", "gamma: 1000.0"):
         assert text in job.stdout
     assert "Traceback" in train(tmp_path, "loss.gamma=-1", HYDRA_FULL_ERROR="1").stdout
 

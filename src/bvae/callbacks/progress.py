@@ -22,6 +22,9 @@ class StepProgress(ProgressBar):
         self._console = Console()
         self._bar: Progress | None = None
 
+    def disable(self) -> None:
+        """Nothing to do in the processes beside the first, which show no bar."""
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
