@@ -74,7 +74,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
     from bvae.allocator import keep_freed_memory
     from bvae.callbacks import finish, go_back, log_evaluation, quiet, remember_run, run_of
     from bvae.checkpoints import WholeFiles, disk_is_full, newest
-    from bvae.checks import whole
+    from bvae.checks import finite, whole
     from bvae.evaluation import evaluate, show
     from bvae.report import report
     from bvae.vae import VAE, NotFinite
@@ -87,6 +87,8 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
         with input_errors():
             seed_everything(whole("seed", cfg.seed, at_least=0), workers=True, verbose=False)
             whole("trainer.max_steps", cfg.trainer.max_steps, at_least=-1)
+            whole("trainer.log_every_n_steps", cfg.trainer.log_every_n_steps, at_least=1)
+            finite("optimizer.lr", cfg.optimizer.lr)
             datamodule = make(cfg.data)
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
             vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))

@@ -87,7 +87,7 @@ def run_app(
     except JobError:
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
     except Exception as error:
-        if _WANTS_TRACE or (not isinstance(error, InputError) and not _is_hydras(error)):
+        if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(error)):
             raise
         sys.exit(f"{os.path.basename(sys.argv[0])}: {sentence(error)}")
 
