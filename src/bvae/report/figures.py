@@ -96,6 +96,7 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
         values: its, in the order they were typed; numbers stand at their place, logarithmic where they span decades.
         lines: for each label, the results of each value.
     """
+    values = [value for value in values if any(value in results for results in lines.values())]
     numbers = _numbers(values)
     place = dict(zip(values, numbers if numbers is not None else range(len(values)), strict=True))
 
