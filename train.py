@@ -82,7 +82,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
     quiet()
     keep_freed_memory()
     output = Path(cfg.output_dir)
-    exit_code = 1
+    exit_code, value = 1, None
     try:
         with input_errors():
             seed_everything(whole("seed", cfg.seed, at_least=0), workers=True, verbose=False)
@@ -132,6 +132,8 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
                 log_evaluation(logger, found, trainer.global_step, final=True)
             report(output, found, vae)
             show(found, output)
+            if wanted is not None:
+                value = next(float(score.value) for score in found.scores if score.name == wanted)
         exit_code = 0
     except OSError as error:
         if not disk_is_full(error):
@@ -147,14 +149,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             print(line)
     if any(getattr(callback, "signal", None) for callback in callbacks.values()):
         raise SystemExit(130)
-    return score(output, wanted) if wanted is not None and processes.is_first() else None
-
-
-def score(output: Path, name: str) -> float:
-    """One of the scores that a run has left."""
-    from bvae import scores
-
-    return next(float(score.value) for score in scores.read_json(output / "scores.json") if score.name == name)
+    return value
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -170,10 +165,12 @@ def main(cfg: DictConfig) -> float | None:
         # A scheduler that puts a run in the queue again, or a sweep that goes on, types the same in the same folder.
         typed_again = before is not None and before.status != "finished" and before.overrides == tuple(overrides)
         goes_on = run is not None or (typed_again and any(output.glob("checkpoints/*.ckpt")))
+        told = processes.told_to_go_on()
+        goes_on = goes_on if told is None else told
         with open_dict(cfg):
             name_run(cfg)
         if not processes.is_first():
-            return train(cfg, goes_on if processes.told_to_go_on() is None else processes.told_to_go_on())
+            return train(cfg, goes_on)
         with jobs.recorded(output, overrides), processes.command_of(words, output, goes_on):
             return train(cfg, goes_on)
 

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,6 @@ def has_slurm() -> bool:
         return False
 
 
-def has_ray() -> bool:
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 slurm = pytest.mark.skipif(not has_slurm(), reason="needs Slurm: .ci/slurm starts one")
 LAUNCHERS = [
     pytest.param(("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), marks=pytest.mark.slow, id="joblib"),
@@ -41,7 +34,10 @@ LAUNCHERS = [
     ),
     pytest.param(
         ("hydra/launcher=ray",),
-        marks=[pytest.mark.slow, pytest.mark.skipif(not has_ray(), reason="needs ray: pip install -e '.[ray]'")],
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: pip install -e '.[ray]'"),
+        ],
         id="ray",
     ),
 ]

@@ -9,7 +9,7 @@ import yaml
 from runs import SHORT, offline_runs, wandb_records
 
 
-def test_what_wandbs_agent_would_run_runs(train, tmp_path, monkeypatch):
+def test_what_wandbs_agent_would_run_runs(train, tmp_path):
     """The agent's own functions make the command line; the sweep's server isn't needed for that."""
     from wandb.sdk.launch.sweeps import utils
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -160,10 +159,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
                 [arrays["codes"] for arrays in codes], [arrays["kl"] > _INFORMATIVE for arrays in codes]
             )
             udr |= {row.folder: float(value) for row, value in zip(group, values, strict=True)}
-    return [
-        Row(**{**vars(row), "scores": {**row.scores, "udr": udr[row.folder]}}) if row.folder in udr else row
-        for row in rows
-    ]
+    return [replace(row, scores={**row.scores, "udr": udr[row.folder]}) if row.folder in udr else row for row in rows]
 
 
 def _swept(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -175,8 +171,7 @@ def _swept(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 def _report(row: Row) -> str | None:
     """Where its report is, as seen from the sweep's folder."""
-    path = row.folder / "report.html"
-    return os.path.relpath(path, row.folder.parent) if path.is_file() else None
+    return f"{row.folder.name}/report.html" if (row.folder / "report.html").is_file() else None
 
 
 def _search(rows: Sequence[Row]) -> dict[str, list[figures.Plot]]:
