@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from plain import synchronize
 
 
 class Pace(Callback):
@@ -24,6 +25,7 @@ class Pace(Callback):
         if not self._left:
             self._left = self.driver.recv()
             trainer.should_stop = not self._left
+            synchronize()
             self._start = perf_counter()
 
     def on_train_batch_end(
@@ -31,4 +33,5 @@ class Pace(Callback):
     ) -> None:
         self._left = max(self._left - 1, 0)
         if not self._left and not trainer.should_stop:
+            synchronize()
             self.driver.send(perf_counter() - self._start)

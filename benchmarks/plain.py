@@ -45,12 +45,19 @@ def images() -> torch.Tensor:
     return (torch.rand(2048, 1, 64, 64) < 0.05).float()
 
 
-def main(address: str, model: str, batch_size: int) -> None:
-    encoder, decoder = NETWORKS[model]()
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def main(address: str, model: str, batch_size: int, device: str) -> None:
+    encoder, decoder = (part.to(device) for part in NETWORKS[model]())
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=5e-4)
-    data = images()
+    data = images().to(device)
     with Client(address) as driver:
         while steps := driver.recv():
+            synchronize()
             start = perf_counter()
             for _ in range(steps):
                 batch = data[torch.randint(len(data), (batch_size,))]
@@ -62,8 +69,9 @@ def main(address: str, model: str, batch_size: int) -> None:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+            synchronize()
             driver.send(perf_counter() - start)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])

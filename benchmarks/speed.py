@@ -21,6 +21,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 import torch
+from plain import synchronize
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -33,12 +34,15 @@ ROOT = HERE.parent
 GFLOP = {"conv": 0.0748, "mlp": 0.0851}
 
 
-def gflops(size: int = 1024, products: int = 4) -> float:
-    """The machine's rate of single-precision matrix products, in GFLOP/s."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def gflops(gpu: bool) -> float:
+    """The rate of matrix products in GFLOP/s: of a CPU in single precision, of a GPU in bfloat16."""
+    size, products = (8192, 20) if gpu else (1024, 4)
+    a, b = torch.randn(2, size, size, **({"device": "cuda", "dtype": torch.bfloat16} if gpu else {}))
+    synchronize()
     start = perf_counter()
     for _ in range(products):
         a @ b
+    synchronize()
     return products * 2 * size**3 / (perf_counter() - start) / 1e9
 
 
@@ -52,7 +56,8 @@ class Worker:
 
     def __init__(self, command: Callable[[str], list[str]], folder: str) -> None:
         address = os.path.join(tempfile.mkdtemp(), "socket")
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "WANDB_MODE": "offline"}
+        paths = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": paths, "WANDB_MODE": "offline"}
         with Listener(address) as listener, ThreadPoolExecutor(1) as waiting:
             start = perf_counter()
             self._process = subprocess.Popen(command(address), cwd=folder, env=environment, stdout=subprocess.DEVNULL)
@@ -79,12 +84,14 @@ class Worker:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1e6
 
 
-def plain(model: str, batch_size: int) -> Callable[[str], list[str]]:
-    return lambda address: [sys.executable, str(HERE / "plain.py"), address, model, str(batch_size)]
+def plain(model: str, batch_size: int, gpu: bool) -> Callable[[str], list[str]]:
+    device = "cuda" if gpu else "cpu"
+    return lambda address: [sys.executable, str(HERE / "plain.py"), address, model, str(batch_size), device]
 
 
-def ours(model: str, batch_size: int, cache_dir: str) -> Callable[[str], list[str]]:
-    overrides = [f"model={model}", "loss=beta", f"data.batch_size={batch_size}", f"data.cache_dir={cache_dir}"]
+def ours(model: str, batch_size: int, arguments: argparse.Namespace) -> Callable[[str], list[str]]:
+    overrides = [f"model={model}", "loss=beta", f"data.batch_size={batch_size}", f"trainer={arguments.trainer}"]
+    overrides += [f"data.cache_dir={arguments.cache_dir}", *arguments.overrides]
     pace = ["+callbacks.pace._target_=pace.Pace", "data.eval_images=500", "metrics=none"]
     return lambda address: [
         sys.executable,
@@ -100,19 +107,20 @@ def peer(library: str, python: str, model: str, batch_size: int) -> Callable[[st
     return lambda address: [python, str(HERE / "peers.py"), library, address, model, str(batch_size)]
 
 
-def race(model: str, batch_size: int, rounds: int, cache_dir: str, peers: dict[str, str]) -> list[list[str]]:
+def race(model: str, batch_size: int, arguments: argparse.Namespace, peers: dict[str, str]) -> list[list[str]]:
     """Rows of the table for one network and batch size."""
-    steps = max(256 // batch_size, 1) * 4
+    gpu = arguments.trainer == "gpu"
+    steps = 500 if gpu else max(256 // batch_size, 1) * 4
     with tempfile.TemporaryDirectory() as folder:
         workers = {
-            "plain loop": Worker(plain(model, batch_size), folder),
-            "train.py": Worker(ours(model, batch_size, cache_dir), folder),
+            "plain loop": Worker(plain(model, batch_size, gpu), folder),
+            "train.py": Worker(ours(model, batch_size, arguments), folder),
             **{name: Worker(peer(name, python, model, batch_size), folder) for name, python in peers.items()},
         }
         rates: dict[str, list[float]] = {name: [] for name in workers}
         limits = []
-        for _ in track(range(rounds), f"{model}, batch {batch_size}", transient=True):
-            limits.append(gflops())
+        for _ in track(range(arguments.rounds), f"{model}, batch {batch_size}", transient=True):
+            limits.append(gflops(gpu))
             for name, worker in workers.items():
                 rates[name].append(steps / worker.steps(steps))
         rows = []
@@ -146,16 +154,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["conv", "mlp"], choices=["conv", "mlp"])
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--trainer", default="default", choices=["default", "gpu"], help="train.py's trainer=")
+    parser.add_argument("--overrides", nargs="+", default=[], help="more of train.py's overrides")
     parser.add_argument("--cache-dir", default=str(ROOT / "data"))
     parser.add_argument("--peers", nargs="*", default=[], metavar="LIBRARY=PYTHON", help="see `make bench-peers`")
     arguments = parser.parse_args()
     DSpritesDataModule(cache_dir=arguments.cache_dir).prepare_data()  # so that the first step is with a warm cache
     peers = dict(peer.split("=", 1) for peer in arguments.peers)
     columns = ("", "steps/s (quartiles)", "images/s", "to plain", "of the limit", "memory (GB)", "first step (s)")
-    table = Table(*columns, title=f"Training steps, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    device = torch.cuda.get_device_name() if arguments.trainer == "gpu" else f"{torch.get_num_threads()} threads"
+    table = Table(*columns, title=f"Training steps, {device}, torch {torch.__version__}")
     for model in arguments.models:
         for batch_size in arguments.batch_sizes:
-            for row in race(model, batch_size, arguments.rounds, arguments.cache_dir, peers):
+            for row in race(model, batch_size, arguments, peers):
                 table.add_row(*row)
     Console(width=140).print(table)
 
