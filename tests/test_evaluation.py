@@ -121,3 +121,12 @@ def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays, which np.savez"):
         read_codes(tmp_path / "one.npy")
+
+
+def test_a_compiled_model_is_not_compiled_again_for_evaluations_batches(vae, tmp_path):
+    compiled = []
+    vae.encoder.compile(backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
+    vae.encode(torch.zeros(2, 1, 64, 64))
+    assert len(compiled) == 1
+    evaluate(vae, Squares(), tmp_path, {}, num_images=5)
+    assert len(compiled) == 1

@@ -38,6 +38,7 @@ class Evaluation:
     gif: Path | None = None
 
 
+@torch.compiler.set_stance("force_eager")  # its batches of other sizes would each be compiled for
 @torch.no_grad()
 def evaluate(
     vae: VAE,

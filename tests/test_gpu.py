@@ -1,0 +1,77 @@
+"""What only a machine with a GPU can tell: `pytest tests/test_gpu.py`."""
+
+from __future__ import annotations
+
+import csv
+from copy import deepcopy
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+from runs import run_folder
+
+from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.callbacks import StepProgress, Throughput
+from bvae.data import DSpritesDataModule
+from bvae.losses import Capacity
+from bvae.vae import VAE
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def small_vae() -> VAE:
+    return VAE(ConvEncoder(3), ConvDecoder(3), Capacity())
+
+
+def test_the_gpu_gives_the_cpus_outputs_and_gradients():
+    images = torch.rand(16, 1, 64, 64).round().double()  # in single precision cuDNN rounds to TF32's 10 bits
+    on_cpu = small_vae().double()
+    on_gpu = deepcopy(on_cpu).cuda()
+    for vae, batch in ((on_cpu, images), (on_gpu, images.cuda())):
+        posterior = vae.encode(batch)
+        vae.loss(batch, vae.decode(posterior.mean), posterior, posterior.mean, step=50_000)["loss"].backward()
+    for one, other in zip(on_cpu.parameters(), on_gpu.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad.cpu())
+
+
+class RefuseToWait(Callback):
+    """Makes PyTorch raise where a step that shows nothing would wait for the GPU."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        step = trainer.global_step + 1
+        shows = step < 4 or step % 3 == 0 or step % trainer.log_every_n_steps == 0  # off a terminal, a line each third
+        torch.cuda.set_sync_debug_mode("default" if shows else "error")
+        self.refused = getattr(self, "refused", 0) + (not shows)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_steps_that_show_nothing_do_not_wait_for_the_gpu(cache_dir):
+    data = DSpritesDataModule(cache_dir=str(cache_dir), batch_size=8, on_device=True)
+    refuse = RefuseToWait()
+    trainer = Trainer(
+        accelerator="gpu",
+        devices=1,
+        precision="bf16-mixed",
+        max_steps=60,
+        log_every_n_steps=30,
+        logger=False,
+        enable_checkpointing=False,
+        callbacks=[StepProgress(), Throughput(), refuse],
+    )
+    trainer.fit(small_vae(), data)
+    assert refuse.refused == 38
+
+
+def test_a_run_on_the_gpu_learns_and_goes_on(train, tmp_path):
+    words = ["trainer=gpu", "loss=beta", "loss.beta=1", "metrics=none", "trainer.log_every_n_steps=50"]
+    job = train(tmp_path, *words, "trainer.max_steps=600", "callbacks.pictures.every_n_steps=300")
+    assert job.returncode == 0, job.stdout + job.stderr
+    folder = tmp_path / run_folder(job.stdout)
+    rows = csv.DictReader((folder / "metrics.csv").open())
+    losses = [float(row["train/reconstruction"]) for row in rows if row["train/reconstruction"]]
+    assert losses[-1] < 0.8 * losses[0]
+    job = train(tmp_path, f"run={folder}", "trainer.max_steps=700")
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert "Going on from step 600" in job.stdout
