@@ -30,7 +30,7 @@ def train(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Run the real train.py with the overrides in a folder."""
 
     data = (f"data.cache_dir={cache_dir}", "data.eval_images=500")
-    return lambda folder, *overrides, **environment: _program("train.py", folder, (*overrides, *data), environment)
+    return lambda folder, *overrides, **environment: _program("train.py", folder, (*data, *overrides), environment)
 
 
 @pytest.fixture(scope="session")

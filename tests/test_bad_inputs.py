@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 
 import pytest
+import torch
+from lightning import Trainer
+
+from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.losses import ELBO
+from bvae.vae import VAE
 
 pytestmark = pytest.mark.slow
 
@@ -30,18 +38,69 @@ TABLE = [
     ("run=nowhere", "run=nowhere is no folder of a run"),
     ("init_from=nowhere", "nowhere"),
     ("init_from=file", "file"),
+    ("init_from=foreign.ckpt", "init_from=foreign.ckpt is no checkpoint"),
+    ("init_from=pickle.ckpt", "init_from=pickle.ckpt is no checkpoint"),
+    ("init_from=smaller.ckpt", "init_from=smaller.ckpt is a model of another architecture or latent size"),
+    ("model=mlp init_from=smaller.ckpt", "init_from=smaller.ckpt is a model of another architecture or latent size"),
+    ("data.source=file data.path=file", "file"),
+    ("data.source=file data.path=torn.npz", "torn.npz"),
+    ("data.source=file data.path=nowhere.npz", "data.path: there is no file .*nowhere.npz"),
+    ("data.cache_dir=/proc/data", "/proc/data"),
     ("hydra.run.dir=file/x", "train.py: .*file"),
+    ("hydra.run.dir=/proc/x", "train.py: .*/proc"),
     ("optimized_metric=nothing", "optimized_metric=nothing isn't taken; choose one of mig, "),
     ("-m hydra/launcher=ray", r"hydra/launcher=ray needs more packages: pip install -e '.\[ray\]'"),
 ]
 
 
-@pytest.mark.parametrize(("typed", "message"), TABLE, ids=[row[0] for row in TABLE])
-def test_it_ends_in_one_sentence(train, tmp_path, typed, message):
-    (tmp_path / "file").write_text("not what is asked for")
-    job = train(tmp_path, *typed.split(), "trainer.max_steps=2" if "max_steps" not in typed else "seed=0")
+class RunsCode:
+    def __reduce__(self):
+        return os.system, ("touch code-was-run",)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with what isn't asked for."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "file").write_text("not what is asked for")
+    torch.save({"weights": 1}, folder / "foreign.ckpt")
+    torch.save({"vae": RunsCode()}, folder / "pickle.ckpt")
+    vae = VAE(ConvEncoder(3), ConvDecoder(3), ELBO())
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(vae)
+    trainer.save_checkpoint(folder / "smaller.ckpt")
+    (folder / "torn.npz").write_bytes((folder / "smaller.ckpt").read_bytes()[:10_000])
+    return folder
+
+
+def refused(job: subprocess.CompletedProcess, message: str) -> None:
     lines = (job.stdout + job.stderr).strip().splitlines()
     assert job.returncode == 1, lines
     assert len(lines) == 1, lines
-    assert re.search(message, lines[0])
+    assert re.search(message, lines[0]), lines
+
+
+@pytest.mark.parametrize(("typed", "message"), TABLE, ids=[row[0] for row in TABLE])
+def test_it_ends_in_one_sentence(train, tmp_path, files, typed, message):
+    for file in files.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    job = train(tmp_path, *typed.split(), "trainer.max_steps=2" if "max_steps" not in typed else "seed=0")
+    refused(job, message)
     assert not list(tmp_path.glob("outputs/*/*/checkpoints"))
+    assert not (tmp_path / "code-was-run").exists()
+
+
+def test_wandb_online_without_a_key(train, tmp_path):
+    job = train(tmp_path, "logger.mode=online", "trainer.max_steps=2", HOME=str(tmp_path))
+    refused(job, "No API key configured.*logger.mode=offline")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_no_room_for_the_images(train, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        refused(train(tmp_path, "trainer.max_steps=2", "data.cache_dir=small"), "no room in .*small: 377 MB are needed")
+    finally:
+        subprocess.run(["umount", small], check=True)

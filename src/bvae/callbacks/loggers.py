@@ -55,6 +55,16 @@ class WandbRun(WandbLogger):
 
     _last: int | None = None
 
+    @property
+    def experiment(self) -> wandb.sdk.wandb_run.Run:
+        """The W&B run; raises RuntimeError where W&B can't be reached or doesn't know who asks."""
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            raise RuntimeError(f"W&B: {error} (or type logger.mode=offline, which needs no account)") from error
+
     def has(self, step: int) -> bool:
         """Whether the run had this step before it was resumed."""
         if self._last is None:
