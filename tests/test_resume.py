@@ -140,6 +140,21 @@ def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, tmp_path, 
 
 
 @pytest.mark.slow
+def test_two_processes_told_to_make_room_end_and_go_on_together(tmp_path, cache_dir):
+    run = tmp_path / "told"
+    job = start(tmp_path, cache_dir, *LONG, "trainer=ddp", "logger=csv", "hydra.run.dir=told")
+    wait_for_step(run, 49, job)
+    job.send_signal(signal.SIGTERM)  # the first alone gets it
+    output, _ = job.communicate(timeout=60)  # until both have closed it
+    assert job.returncode == 75, output
+    _, step = newest(run / "checkpoints")
+    assert 50 <= step < 140
+    assert f"Going on from step {step}:" in finished(tmp_path, cache_dir, "run=told")
+    steps = [int(row["step"]) for row in rows(run) if row["train/loss"]]
+    assert steps == list(range(9, 140, 10))
+
+
+@pytest.mark.slow
 def test_a_finished_run_goes_on_for_longer(whole, tmp_path, cache_dir):
     short = [o for o in LONG if not o.startswith("trainer.max_steps")]
     finished(tmp_path, cache_dir, *short, "hydra.run.dir=longer", "trainer.max_steps=60")

@@ -47,7 +47,7 @@ class GracefulInterrupt(Checkpoint):
     ) -> None:
         asked = int(self.signal or 0)
         if trainer.world_size > 1:  # all stop at the same step, whoever of them was asked to
-            asked = int(trainer.strategy.reduce(torch.tensor(float(asked)), reduce_op="max"))
+            asked = int(trainer.strategy.reduce(torch.tensor(float(asked), device=pl_module.device), reduce_op="max"))
         if asked == signal.SIGINT:
             trainer.should_stop = True
         elif asked:
