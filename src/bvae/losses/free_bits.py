@@ -11,7 +11,7 @@ from bvae.schedules import piecewise
 # After a training that has found x, y and scale. The free nats wake the units at the prior, which have no gradient
 # else, and they find shape and rotation; pressure then closes those of them that aren't needed, and its release makes
 # the others precise.
-_BETA = ((0, 1), (4000, 1), (6500, 3), (7500, 7), (9000, 7), (11_500, 0.5))
+_BETA = ((0, 1), (4000, 1), (6500, 3), (8000, 16), (10_000, 16), (15_000, 0.2))
 _FREE_NATS = ((0, 3), (4000, 3), (6500, 0.02), (6500, 0))
 
 
