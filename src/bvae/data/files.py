@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def progress(blocks: Iterable[np.ndarray], description: str, total: int) -> Iterator[np.ndarray]:
     """The blocks, with a progress bar on the terminal that counts their rows."""
+    blocks = iter(blocks)
+    first = list(islice(blocks, 1))  # what can't be read says so before a bar stands
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task(description, total=total)
-        for block in blocks:
+        for block in chain(first, blocks):
             yield block
             bar.advance(task, len(block))
