@@ -29,8 +29,12 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Run the real train.py with the overrides in a folder."""
 
-    data = (f"data.cache_dir={cache_dir}", "data.eval_images=500")
-    return lambda folder, *overrides, **environment: _program("train.py", folder, (*data, *overrides), environment)
+    def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess:
+        typed = " ".join(overrides)
+        cache = () if "data.cache_dir=" in typed else (f"data.cache_dir={cache_dir}",)
+        return _program("train.py", folder, (*overrides, *cache, "data.eval_images=500"), environment)
+
+    return run
 
 
 @pytest.fixture(scope="session")
