@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
+import signal
 import subprocess
 import sys
+import weakref
 from functools import partial
 
 import pytest
@@ -12,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder
-from bvae.callbacks import StepProgress, Throughput
+from bvae.callbacks import GracefulInterrupt, StepProgress, Throughput
 from bvae.data import DSpritesDataModule
 from bvae.losses import Annealed, Beta, Capacity, Gaussian
 from bvae.recipes import build, describe
@@ -160,3 +163,22 @@ def test_a_schedule_moves_the_learning_rate_each_step():
 def test_encoder_and_decoder_must_agree():
     with pytest.raises(ValueError, match="must agree on latent_dim, got 3 and 4"):
         small_vae(decoder=MLPDecoder(4))
+
+
+def trained(folder) -> weakref.ref:
+    """A trainer that has ended."""
+    images = DataLoader(TensorDataset(torch.rand(8, 1, 64, 64).round(), torch.zeros(8, 5)), batch_size=4)
+    callbacks = [GracefulInterrupt(str(folder))]
+    trainer = Trainer(max_steps=2, logger=False, enable_progress_bar=False, callbacks=callbacks)
+    trainer.fit(small_vae(), images)
+    return weakref.ref(trainer)
+
+
+def test_a_training_leaves_the_signals_as_they_were_and_nothing_behind(tmp_path):
+    """Lightning's handlers would keep each of a sweep's trainers, with its model and data."""
+    signals = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+    before = [signal.getsignal(number) for number in signals]
+    trainer = trained(tmp_path)
+    assert [signal.getsignal(number) for number in signals] == before
+    gc.collect()
+    assert trainer() is None

@@ -57,7 +57,17 @@ class GracefulInterrupt(Checkpoint):
                 others(asked, None)
             raise SystemExit(TO_BE_CONTINUED)  # at once: a trainer that is told to stop validates first
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Whoever handled the signals before does again: Lightning, until it tears down, which comes before `teardown`.
+
+        To do it later would bring Lightning's handlers back, and with them the trainer, for good.
+        """
         for handled, before in self._before.items():
             signal.signal(handled, before)
         self._before = {}
