@@ -153,13 +153,18 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
             groups.setdefault(row.setting, []).append(row)
     udr: dict[Path, float] = {}
     for group in groups.values():
-        codes = [np.load(row.folder / "codes.npz") for row in group]
+        codes = [_arrays(row.folder / "codes.npz") for row in group]
         if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
             values = unsupervised_disentanglement_ranking(
                 [arrays["codes"] for arrays in codes], [arrays["kl"] > _INFORMATIVE for arrays in codes]
             )
             udr |= {row.folder: float(value) for row, value in zip(group, values, strict=True)}
     return [replace(row, scores={**row.scores, "udr": udr[row.folder]}) if row.folder in udr else row for row in rows]
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:  # a sweep may have more jobs than a process may have open files
+        return dict(file)
 
 
 def _swept(rows: Sequence[Row]) -> dict[str, list[str]]:
