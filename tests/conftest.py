@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch comes: two workers' threads would wait for each other
@@ -41,6 +41,18 @@ def train(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess]:
 def evaluate() -> Callable[..., subprocess.CompletedProcess]:
     """Run the real evaluate.py with the overrides in a folder."""
     return lambda folder, *overrides, **environment: _program("evaluate.py", folder, overrides, environment)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
+    """A folder on a disk of its own, and how to change its size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=13m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _program(name: str, folder: Path, overrides: tuple[str, ...], more: dict) -> subprocess.CompletedProcess:

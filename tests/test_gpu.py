@@ -37,11 +37,13 @@ def test_the_gpu_gives_the_cpus_outputs_and_gradients():
 class RefuseToWait(Callback):
     """Makes PyTorch raise where a step that shows nothing would wait for the GPU."""
 
+    refused = 0
+
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         step = trainer.global_step + 1
         shows = step < 4 or step % 3 == 0 or step % trainer.log_every_n_steps == 0  # off a terminal, a line each third
         torch.cuda.set_sync_debug_mode("default" if shows else "error")
-        self.refused = getattr(self, "refused", 0) + (not shows)
+        self.refused += not shows
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         torch.cuda.set_sync_debug_mode("default")

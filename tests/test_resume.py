@@ -163,18 +163,6 @@ def test_a_finished_run_goes_on_for_longer(whole, tmp_path, cache_dir):
     assert all(torch.equal(weights(run)[name], expected) for name, expected in weights(whole).items())
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a disk of its own, and how to change its size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=13m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root may mount a small disk")
-    yield folder, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.slow
 def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole, small_disk, tmp_path, cache_dir):
     disk, resize = small_disk

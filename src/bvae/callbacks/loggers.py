@@ -56,7 +56,7 @@ class WandbRun(WandbLogger):
     _last: int | None = None
 
     @property
-    def experiment(self) -> wandb.sdk.wandb_run.Run:
+    def experiment(self) -> wandb.Run:
         """The W&B run; raises RuntimeError where W&B can't be reached or doesn't know who asks."""
         import wandb
 
