@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bvae.architectures.initialisation import check_latent_dim, xavier_uniform_
-from bvae.architectures.one_channel import ConvTransposeToOneChannel
+from bvae.architectures.transposed import ConvTranspose, ConvTransposeToOneChannel
 
 
 class ConvEncoder(nn.Module):
@@ -42,7 +42,7 @@ class ConvDecoder(nn.Module):
 
     Args:
         latent_dim: D, units of the latent code.
-        fast: compute the last layer in a way that a CPU does in half the time, see `ConvTransposeToOneChannel`.
+        fast: compute the transposed convolutions in a way that takes a CPU less time, see `ConvTranspose`.
     """
 
     def __init__(self, latent_dim: int = 10, fast: bool = True) -> None:
@@ -54,9 +54,9 @@ class ConvDecoder(nn.Module):
             *(nn.Linear(256, 256), nn.ReLU(inplace=True)),
             *(nn.Linear(256, 512), nn.ReLU(inplace=True)),
             nn.Unflatten(1, (32, 4, 4)),
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 4 -> 8
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 8 -> 16
-            *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(inplace=True)),  # 16 -> 32
+            *(ConvTranspose(32, 32, fast), nn.ReLU(inplace=True)),  # 4 -> 8
+            *(ConvTranspose(32, 32, fast), nn.ReLU(inplace=True)),  # 8 -> 16
+            *(ConvTranspose(32, 32, fast), nn.ReLU(inplace=True)),  # 16 -> 32
             ConvTransposeToOneChannel(32, fast),  # 32 -> 64
         )
         xavier_uniform_(self).to(memory_format=torch.channels_last)
