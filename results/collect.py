@@ -35,7 +35,7 @@ Every run that was made with these settings, none left out; the command beside e
 numbers again, and `python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each
 with its protocol in `scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of all steps at their
 median speed, on one thread of a shared machine with two cores, both at work. `outputs/quick-0` stands for the folder of
-the quick run of seed 0, which is conv-annealed-seed0, `outputs/quick-1` for that of seed 1."""
+the quick run of seed 0, which is conv-annealed-seed0, `outputs/mlp-quick-0` for mlp-annealed-seed0."""
 
 
 def keep(run: Path, folder: Path) -> None:
