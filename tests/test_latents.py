@@ -96,4 +96,5 @@ for images in (5_000, 40_000):
     job = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert job.returncode == 0, job.stderr
     few, many = map(int, job.stdout.split())
-    assert many - few < 100_000  # kB; the codes themselves are 7 MB
+    # In kB. The images alone, if they were kept, would be 573,000; the heap moves by 100,000 from run to run.
+    assert many - few < 300_000

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bvae import metrics
@@ -91,6 +91,7 @@ def test_an_objective_takes_a_number_or_says_why_not(objective, data):
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 1000)), min_size=1), st.integers(0, 2000))
+@example([(0, 5e-324), (2, 1.0)], 1)  # their ratio is no number of double precision
 def test_a_schedule_stays_within_its_points(points, step):
     points = sorted(points, key=lambda point: point[0])
     value = piecewise(step, points)

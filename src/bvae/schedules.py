@@ -16,7 +16,8 @@ def linear(step: int, start: float, end: float, steps: int, hold: int = 0) -> fl
 
 def geometric(step: int, start: float, end: float, steps: int, hold: int = 0) -> float:
     """From start to end by one factor a step over `steps` steps after `hold` steps at start, then constant."""
-    return start * (end / start) ** _progress(step, steps, hold)
+    progress = _progress(step, steps, hold)
+    return start ** (1 - progress) * end**progress
 
 
 def piecewise(step: int, points: Sequence[Sequence[float]]) -> float:
