@@ -116,6 +116,7 @@ def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
         (lambda: Beta(beta=-1), "beta must not be negative, got -1"),
         (lambda: Beta(beta="big"), "beta must be a number, got 'big'"),
         (lambda: Beta(beta=math.nan), "beta must be finite, got nan"),
+        (lambda: FreeBits(free_nats=[[0, 3.41e38]]), "a value of free_nats must be at most 3.4e.38 in size, got 3.41e"),
         (lambda: Capacity(gamma=-5), "gamma must not be negative, got -5"),
         (lambda: Capacity(max_capacity=-1), "max_capacity must not be negative, got -1"),
         (lambda: Capacity(anneal_steps=0), "anneal_steps must be 1 or more, got 0"),

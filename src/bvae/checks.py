@@ -6,13 +6,17 @@ import math
 from collections.abc import Sequence
 from numbers import Real
 
+_LARGEST = 3.4e38  # about the largest number of single precision, in which losses are computed
+
 
 def finite(name: str, value: float) -> float:
-    """The value as a float; raises TypeError unless it is a number and ValueError unless it is finite."""
+    """The value as a float; raises TypeError unless it is a number, ValueError unless single precision holds it."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
+    if value != value or abs(value) == math.inf:  # math.isfinite would fail for the largest of whole numbers
         raise ValueError(f"{name} must be finite, got {value}")
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{name} must be at most {_LARGEST} in size, got {value}")
     return float(value)
 
 
