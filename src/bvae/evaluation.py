@@ -107,9 +107,9 @@ def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
     Raises ValueError for another file, for one without the arrays `codes` and `factors`, and for what can't be scored.
     """
     try:
-        table = np.load(path)
-        arrays = {name: table[name] for name in table.files}
-    except (ValueError, AttributeError, OSError, zipfile.BadZipFile) as error:
+        with np.load(path) as table:  # an .npy's array can't be opened, which Python says in two ways
+            arrays = dict(table)
+    except (ValueError, AttributeError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} can't be read as an .npz of plain arrays, which np.savez({path.stem!r}, codes=…, factors=…) makes"
         ) from error

@@ -24,8 +24,11 @@ class ConvTranspose(nn.ConvTranspose2d):
         self.fast = fast
 
     def forward(self, features: Tensor) -> Tensor:
-        if not self.fast or features.device.type != "cpu":
-            return super().forward(features)
+        if self.fast and features.device.type == "cpu":
+            return self._forward_fast(features)
+        return super().forward(features)
+
+    def _forward_fast(self, features: Tensor) -> Tensor:
         # With the bias apart, as oneDNN is slow in the gradient of a transposed convolution's.
         return F.conv_transpose2d(features, self.weight, None, 2, 1).add_(self.bias[:, None, None])
 
@@ -40,11 +43,10 @@ class ConvTransposeToOneChannel(ConvTranspose):
     def __init__(self, in_channels: int, fast: bool = True) -> None:
         super().__init__(in_channels, 1, fast)
 
-    def forward(self, features: Tensor) -> Tensor:
-        single = features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if self.fast and features.device.type == "cpu" and single:
+    def _forward_fast(self, features: Tensor) -> Tensor:
+        if features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
             return _ToOneChannel.apply(features, self.weight, self.bias)
-        return super().forward(features)
+        return super()._forward_fast(features)
 
 
 class _ToOneChannel(torch.autograd.Function):
