@@ -38,6 +38,7 @@ TABLE = [
     ("run=nowhere", "run=nowhere is no folder of a run"),
     ("init_from=nowhere", "nowhere"),
     ("init_from=file", "file"),
+    ("init_from=step=3.ckpt", "init_from=step=3.ckpt can't be read, .*is quoted twice: 'init_from=\"step=3.ckpt\"'"),
     ("init_from=foreign.ckpt", "foreign.ckpt is no checkpoint of a VAE"),
     ("init_from=pickle.ckpt", "pickle.ckpt is no checkpoint that can be read"),
     ("init_from=smaller.ckpt", "init_from=smaller.ckpt is a model of another architecture or latent size"),

@@ -183,13 +183,13 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_used(tmp_path):
         torch.save({"global_step": step}, tmp_path / name)
         return tmp_path / name
 
-    checkpoint("resume-step=10.ckpt", 10)
-    expected = checkpoint("resume-step=20.ckpt", 20)
-    torn = checkpoint("resume-step=30.ckpt", 30)
+    checkpoint("resume-step-10.ckpt", 10)
+    expected = checkpoint("resume-step-20.ckpt", 20)
+    torn = checkpoint("resume-step-30.ckpt", 30)
     torn.write_bytes(torn.read_bytes()[:-100])
-    flipped = bytearray(checkpoint("resume-step=40.ckpt", 40).read_bytes())
+    flipped = bytearray(checkpoint("resume-step-40.ckpt", 40).read_bytes())
     flipped[flipped.index(b"global_step")] ^= 1
-    (tmp_path / "resume-step=40.ckpt").write_bytes(flipped)
+    (tmp_path / "resume-step-40.ckpt").write_bytes(flipped)
     assert newest(tmp_path) == (expected, 20)
 
 
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_a_sentence(tmp_path, cache_di
     assert "at step 2 " in last
     assert "reconstruction" in last
     assert "the last good checkpoint is" in last
-    assert "resume-step=1.ckpt" in last
+    assert "resume-step-1.ckpt" in last
     assert "Traceback" not in output
 
 

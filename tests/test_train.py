@@ -41,8 +41,8 @@ def test_a_run_leaves_its_files(run):
         "scores.json",
         "wandb.json",
         ".hydra/config.yaml",
-        "checkpoints/step=3.ckpt",
-        "checkpoints/step=6.ckpt",
+        "checkpoints/step-3.ckpt",
+        "checkpoints/step-6.ckpt",
         "checkpoints/last.ckpt",
     ):
         assert (output / name).is_file(), name
@@ -71,7 +71,7 @@ def test_the_last_checkpoint_is_the_trained_model(run):
     checkpoint = torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
     assert VAE.load_from_checkpoint(output / "checkpoints" / "last.ckpt").loss.beta_start == 60
-    model = VAE.load_from_checkpoint(output / "checkpoints" / "step=3.ckpt")
+    model = VAE.load_from_checkpoint(output / "checkpoints" / "step-3.ckpt")
     assert not torch.equal(model.encoder.layers[0].weight, checkpoint["state_dict"]["encoder.layers.0.weight"])
 
 

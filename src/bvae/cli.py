@@ -119,4 +119,8 @@ def sentence(error: BaseException) -> str:
         return f"{parent or 'the configuration'} has no key {key!r}, its keys are {', '.join(keys)}{hint}"
     if kind == "OverrideParseException" and "missing EQUAL" in str(error):
         return f"what is typed has the form key=value, got {error.override}"
+    if kind == "OverrideParseException":
+        key, _, value = error.override.partition("=")
+        why = str(error).splitlines()[0]
+        return f"{error.override} can't be read, {why}; a value that is text is quoted twice: '{key}=\"{value}\"'"
     return " ".join(str(error).split()) or kind

@@ -51,7 +51,7 @@ class GracefulInterrupt(Checkpoint):
         if asked == signal.SIGINT:
             trainer.should_stop = True
         elif asked:
-            trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+            trainer.save_checkpoint(self.folder / f"step-{trainer.global_step}.ckpt")
             others = self._before.get(self.signal)
             if asked != signal.SIGTERM and callable(others):
                 others(asked, None)
