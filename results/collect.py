@@ -35,10 +35,8 @@ Every run that was made with these settings, none left out; the command beside e
 numbers again, and `python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each
 with its protocol in `scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of all steps at their
 median speed, on one thread of a shared machine with two cores, both at work. `outputs/quick-0` stands for the folder of
-the quick run of seed 0, which is conv-annealed-seed0, `outputs/mlp-quick-0` for mlp-annealed-seed0. The
-conv-free-bits rows, and the quick runs that they go on from, were made before the decoder's transposed convolutions
-were computed as they are now. That changes a step by rounding alone, and by the end of a run its scores: the quick
-runs' MIG was 0.393, 0.384 and 0.397 before."""
+the quick run of seed 0, which is conv-annealed-seed0, `outputs/mlp-quick-0` for mlp-annealed-seed0. Rounding alone
+moves the end of a run: with a decoder that rounded otherwise the quick runs' MIG was 0.393, 0.384 and 0.397."""
 
 
 def keep(run: Path, folder: Path) -> None:

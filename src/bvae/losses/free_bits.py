@@ -11,8 +11,8 @@ from bvae.schedules import piecewise
 # After a training that has found x, y and scale. The free nats wake the units at the prior, which have no gradient
 # else, and they find shape and rotation; pressure then closes those of them that aren't needed, and its release makes
 # the others precise.
-_BETA = ((0, 1), (4000, 1), (6500, 3), (8000, 16), (10_000, 16), (15_000, 0.2))
-_FREE_NATS = ((0, 3), (4000, 3), (6500, 0.02), (6500, 0))
+_BETA = ((0, 1), (2500, 1), (5000, 3), (6500, 16), (8500, 16), (13_500, 0.2))
+_FREE_NATS = ((0, 3), (2500, 3), (5000, 0.02), (5000, 0))
 
 
 class FreeBits(Loss):
