@@ -36,7 +36,7 @@ numbers again, and `python results/collect.py <run> <name>` copied them here. Sc
 with its protocol in `scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of all steps at their
 median speed, on one thread of a shared machine with two cores, both at work. `outputs/quick-0` stands for the folder of
 the quick run of seed 0, which is conv-annealed-seed0, `outputs/mlp-quick-0` for mlp-annealed-seed0. Rounding alone
-moves the end of a run: with a decoder that rounded otherwise the quick runs' MIG was 0.393, 0.384 and 0.397."""
+moves the end of a run, so another processor gives other numbers."""
 
 
 def keep(run: Path, folder: Path) -> None:
