@@ -89,6 +89,21 @@ def test_free_bits_charge_what_lies_over_the_free_nats_of_each_unit():
     assert posterior.mean.grad.ne(0).any(dim=0).tolist() == [True, False, False]
 
 
+def test_concave_free_bits_charge_the_less_the_more_nats_a_unit_has():
+    loss = FreeBits(beta=[[0, 6]], free_nats=[[0, 0]], concavity=[[0, 0], [100, 2]])
+    for step, cost in ((0, 6 * 3.0), (100, 6 * math.log(7) / 2)):
+        terms = loss(*example(kl=3.0), step=step)
+        assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + cost, rel=1e-5)
+        assert terms["concavity"] == step / 50
+    images, logits, posterior, latents = example(kl=3.0)
+    posterior.mean[:, 1] = 0.1
+    posterior.mean.requires_grad_()
+    loss(images, logits, posterior, latents, step=100)["loss"].backward()
+    price = posterior.mean.grad / posterior.mean.detach() * len(images)  # of a nat
+    assert torch.allclose(price[:, 0], torch.tensor(6 / (1 + 2 * 3.0)))
+    assert torch.allclose(price[:, 1], torch.tensor(6 / (1 + 2 * 0.005)))
+
+
 def test_likelihoods_are_those_of_torch_distributions():
     images, logits = torch.rand(3, 1, 8, 8).round(), torch.randn(3, 1, 8, 8)
     bernoulli = torch.distributions.Bernoulli(logits=logits).log_prob(images).sum(dim=(1, 2, 3))
@@ -128,6 +143,7 @@ def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
         (lambda: FreeBits(beta=[[0, 1], [9, -1]]), "a value of beta must not be negative, got -1"),
         (lambda: FreeBits(free_nats=[[9, 1], [3, 1]]), "the steps of free_nats must be in order"),
         (lambda: FreeBits(free_nats=[[0.5, 1]]), "a step of free_nats must be a whole number"),
+        (lambda: FreeBits(concavity=[[0, -1]]), "a value of concavity must not be negative, got -1"),
         (lambda: Gaussian(variance=0), "variance must be positive, got 0"),
         (lambda: Beta(likelihood="gaussian"), "type loss/likelihood=bernoulli or"),
     ],
