@@ -82,7 +82,7 @@ def row(folder: Path) -> str:
         f"[{folder.name}](#{folder.name})",
         f"`{about['command']}`",
         str(about["minutes"]),
-        "<br>".join(f"{u['factor']} {float(u['variance']):.4f} {float(u['correlation']):+.2f}" for u in active),
+        "<br>".join(f"{u['factor']} {float(u['variance']):.5f} {float(u['correlation']):+.2f}" for u in active),
         f"{min(idle):.3f}" if idle else "–",
         *(f"{scores[name]['value']:.3f}" if name in scores else "–" for name in SCORES),
     )

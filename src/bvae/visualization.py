@@ -54,7 +54,7 @@ def traversals(vae: VAE, latents: Tensor, table: Sequence[LatentUnit], columns: 
     values = torch.linspace(*TRAVERSAL_RANGE, columns)
     pictures = traverse(vae, latents, values)[[unit.unit for unit in table]]
     figure = Figure(figsize=(2.4 + 0.8 * columns, 0.82 * len(table) + 0.4), dpi=100, layout="constrained")
-    labels = [f"unit {u.unit}: {caption(u)}\nKL {u.kl:.2f} nats\nvariance {u.variance:.4f}" for u in table]
+    labels = [f"unit {u.unit}: {caption(u)}\nKL {u.kl:.2f} nats\nvariance {u.variance:.5f}" for u in table]
     axes = _show(figure, pictures, labels)
     for label, unit in zip(axes.get_yticklabels(), table, strict=True):
         label.set_color("black" if unit.active else "gray")
@@ -114,7 +114,7 @@ def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     """The latent table for a terminal."""
     table = Table("unit", "variance", "KL (nats)", "follows", "correlation", "MI / H", "name", title="Latent units")
     for row in rows:
-        variance, kl = ("–", "–") if math.isnan(row.variance) else (f"{row.variance:.4f}", f"{row.kl:.2f}")
+        variance, kl = ("–", "–") if math.isnan(row.variance) else (f"{row.variance:.5f}", f"{row.kl:.2f}")
         cells = (str(row.unit), variance, kl, escape(row.factor), f"{row.correlation:+.2f}")
         name = escape(caption(row))
         table.add_row(*cells, f"{row.normalized_mi:.2f}", name, style=None if row.active else "dim")
