@@ -12,9 +12,9 @@ from bvae.schedules import piecewise
 # After a training that has found x, y and scale. The free nats wake the units at the prior, which have no gradient
 # else, and they find shape and rotation; pressure then closes those of them that aren't needed, and the concavity
 # releases the others, which become precise, without letting the closed ones open again.
-_BETA = ((0, 1), (2500, 1), (5000, 3), (6500, 16), (8500, 16), (9000, 32))
+_BETA = ((0, 1), (2500, 1), (5000, 3), (6500, 16), (8500, 16), (9000, 32), (10_000, 32), (10_500, 128))
 _FREE_NATS = ((0, 3), (2500, 3), (5000, 0.02), (5000, 0))
-_CONCAVITY = ((8500, 0), (9000, 4), (10_500, 4), (12_000, 100))
+_CONCAVITY = ((8500, 0), (9000, 4), (10_000, 4), (10_500, 40), (12_500, 40), (14_000, 400))
 
 # Below it, single precision doesn't tell the logarithm from its argument.
 _LEAST_CONCAVITY = 1e-6
