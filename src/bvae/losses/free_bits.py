@@ -16,17 +16,16 @@ _BETA = ((0, 1), (2500, 1), (5000, 3), (6500, 16), (8500, 16), (9000, 32), (10_0
 _FREE_NATS = ((0, 3), (2500, 3), (5000, 0.02), (5000, 0))
 _CONCAVITY = ((8500, 0), (9000, 4), (10_000, 4), (10_500, 40), (12_500, 40), (14_000, 400))
 
-# Below it, single precision doesn't tell the logarithm from its argument.
-_LEAST_CONCAVITY = 1e-6
+# Below it, single precision doesn't tell the logarithm of ten nats from its argument.
+_LEAST_CONCAVITY = 1e-8
 
 
 class FreeBits(Loss):
     """reconstruction + β·Σ_d log(1 + c·max(KL_d, λ)) / c: λ nats of a unit are free, and each further one costs less.
 
-    β, λ and c change over the training.
-    Kingma et al. (2016), arXiv:1606.04934, Eq. 15, with a weight and, where c isn't 0, the log-sum penalty of Candès,
-    Wakin & Boyd (2008), arXiv:0711.1612, which favours few units with much KL over many with little: a nat costs β in
-    a unit at the prior and β / (1 + c·KL_d) in another.
+    β, λ and c change over the training. Kingma et al. (2016), arXiv:1606.04934, Eq. 15, with a weight and, where c
+    isn't 0, the log-sum penalty of Candès, Wakin & Boyd (2008), arXiv:0711.1612, which favours few units with much KL
+    over many with little: a nat costs β in a unit at the prior and β / (1 + c·KL_d) in another.
 
     Args:
         beta: β as [step, value] points, see `bvae.schedules.piecewise`.
