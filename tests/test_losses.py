@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bvae.losses import ELBO, Annealed, Bernoulli, Beta, Capacity, FreeBits, Gaussian, Posterior, kl_divergence
+from bvae.losses import ELBO, Annealed, Bernoulli, Beta, Capacity, FreeBits, Gaussian, Posterior, kl_divergence, offset
 
 
 def example(kl: float, batch: int = 4, units: int = 3) -> tuple[Tensor, Tensor, Posterior, Tensor]:
@@ -39,24 +39,53 @@ def test_terms_are_sums_over_pixels_and_units_and_means_over_the_batch():
     assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + 3.0)
 
 
+def test_the_kl_parts_into_offset_and_information_by_the_moments_of_the_batch():
+    # Two images, two units. The first has means 1 and 3 and variance 1: m = 2, v = 1 + 1; the second is the same for
+    # both images, so that all of its KL is an offset.
+    mean = torch.tensor([[1.0, 0.5], [3.0, 0.5]])
+    posterior = Posterior(mean, torch.tensor([[0.0, math.log(0.5)]]).repeat(2, 1))
+    first, second = 0.5 * (4 + 2 - math.log(2) - 1), 0.5 * (0.25 + 0.5 - math.log(0.5) - 1)
+    assert offset(posterior).tolist() == pytest.approx([first, second])
+    images = torch.zeros(2, 1, 8, 8)
+    terms = ELBO()(images, images, posterior, mean, step=0)
+    assert terms["kl"].item() == pytest.approx(0.25 + 2.25 + second)
+    assert terms["offset"].item() == pytest.approx(first + second)
+    assert terms["information"].item() == pytest.approx(2.5 - first)
+
+
 def test_beta_weighs_the_kl():
     assert Beta()(*example(kl=3.0), step=0)["loss"].item() == pytest.approx(RECONSTRUCTION + 4 * 3.0)
 
 
 @pytest.mark.parametrize(("kl", "step", "gap"), [(3.0, 0, 3.0), (3.0, 50, 2.0), (3.0, 100, 7.0), (12.0, 500, 2.0)])
-def test_capacity_is_charged_on_both_sides(kl, step, gap):
-    loss = Capacity(gamma=1000, max_capacity=10, anneal_steps=100)
+def test_capacity_as_published_is_charged_on_both_sides_to_the_bit(kl, step, gap):
+    loss = Capacity(gamma=1000, max_capacity=10, anneal_steps=100, charge_offset=False)
     terms = loss(*example(kl), step=step)
     assert terms["capacity"] == min(step / 10, 10)
     assert terms["capacity_gap"].item() == pytest.approx(gap)
     assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + 1000 * gap, rel=1e-5)
+    assert torch.equal(terms["loss"], terms["reconstruction"] + 1000 * (terms["kl"] - min(step / 10, 10)).abs())
+
+
+@pytest.mark.parametrize(("spread", "step"), [(2.0, 50), (2.0, 100), (4.0, 50)])
+def test_capacity_counts_the_information_and_charges_the_offset(spread, step):
+    # Half of the images at 1 + spread, half at 1 − spread, variance 1: m = 1, v = 1 + spread².
+    images, logits, posterior, latents = example(kl=0.0)
+    posterior.mean[:, 0] = 1 + spread * torch.tensor([1.0, -1.0, 1.0, -1.0])
+    o = 0.5 * (1 + spread**2 - math.log(1 + spread**2))
+    i = 0.5 * math.log(1 + spread**2)  # a Gaussian channel's, of this power over its noise
+    terms = Capacity(gamma=1000, max_capacity=1, anneal_steps=100)(images, logits, posterior, latents, step=step)
+    assert terms["offset"].item() == pytest.approx(o, rel=1e-5)
+    assert terms["capacity_gap"].item() == pytest.approx(abs(i - step / 100), rel=1e-4)
+    assert terms["loss"].item() == pytest.approx(RECONSTRUCTION + 1000 * (abs(i - step / 100) + o), rel=1e-5)
 
 
 @pytest.mark.parametrize(("kl", "sign"), [(3.0, -1), (7.0, 1)])
 def test_capacity_drives_the_kl_towards_c(kl, sign):
     images, logits, posterior, latents = example(kl)
     posterior.mean.requires_grad_()
-    Capacity(gamma=10, max_capacity=5, anneal_steps=1)(images, logits, posterior, latents, step=1)["loss"].backward()
+    loss = Capacity(gamma=10, max_capacity=5, anneal_steps=1, charge_offset=False)
+    loss(images, logits, posterior, latents, step=1)["loss"].backward()
     gradient = posterior.mean.grad[:, 0]
     assert torch.allclose(gradient, sign * 10 * posterior.mean[:, 0].detach() / len(images))
 
@@ -64,8 +93,8 @@ def test_capacity_drives_the_kl_towards_c(kl, sign):
 def test_capacity_takes_the_batch_mean_before_the_bars():
     images, logits, posterior, latents = example(kl=0.0, batch=2)
     posterior.mean[0, 0] = math.sqrt(2 * 10)  # one image at 10 nats, one at 0: the mean is C
-    terms = Capacity(gamma=10, max_capacity=5, anneal_steps=1)(images, logits, posterior, latents, step=1)
-    assert terms["capacity_gap"].item() == pytest.approx(0.0, abs=1e-6)
+    loss = Capacity(gamma=10, max_capacity=5, anneal_steps=1, charge_offset=False)
+    assert loss(images, logits, posterior, latents, step=1)["capacity_gap"].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_annealed_falls_from_start_to_end_after_the_hold():
@@ -134,6 +163,7 @@ def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
         (lambda: FreeBits(free_nats=[[0, 3.41e38]]), "a value of free_nats must be at most 3.4e.38 in size, got 3.41e"),
         (lambda: Capacity(gamma=-5), "gamma must not be negative, got -5"),
         (lambda: Capacity(max_capacity=-1), "max_capacity must not be negative, got -1"),
+        (lambda: Capacity(charge_offset="no"), "charge_offset must be true or false, got 'no'"),
         (lambda: Capacity(anneal_steps=0), "anneal_steps must be 1 or more, got 0"),
         (lambda: Capacity(anneal_steps=0.5), "anneal_steps must be a whole number, got 0.5"),
         (lambda: Annealed(beta_end=0), "beta_end must be positive, got 0"),

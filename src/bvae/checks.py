@@ -43,6 +43,13 @@ def whole(name: str, value: int, at_least: int) -> int:
     return int(value)
 
 
+def boolean(name: str, value: bool) -> bool:
+    """The value, which must be True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
 def points(name: str, value: Sequence[Sequence[float]]) -> list[list[float]]:
     """The value as [step, value] pairs, the steps whole and in order, the values 0 or more."""
     try:

@@ -16,11 +16,14 @@ from rich.console import Console
 from torch import Tensor
 
 from bvae import scores, visualization
+from bvae.features import LayerFeatures, dead_features, remark
 from bvae.latents import Codes, LatentUnit, encode, latent_table, sample_images, write_csv
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import CodesMetric, check
 from bvae.scores import Score
 from bvae.vae import VAE
+
+_FEATURES_OF = 1000  # images, over which a feature that is constant is dead
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Evaluation:
     start: Tensor | None = None  # (D,), the code that traversals start from
     pictures: Mapping[str, Image] = field(default_factory=dict)
     gif: Path | None = None
+    features: Sequence[LayerFeatures] = ()
 
 
 @torch.compiler.set_stance("force_eager")  # its batches of other sizes would each be compiled for
@@ -79,7 +83,9 @@ def evaluate(
         scores.write_json(taken, folder / "scores.json")
         write_codes(codes, factor_names, folder / "codes.npz")
     with Console(quiet=not last).status("Drawing what the units encode"):
-        images = sample_images(datamodule, num_images, vae.device)
+        images = sample_images(datamodule, _FEATURES_OF, vae.device)
+        features = dead_features(vae, images, _latents(codes, len(images)))
+        images = images[:num_images]
         pictures = {
             "reconstructions": visualization.reconstructions(vae, images),
             "traversals": visualization.traversals(vae, start, table),
@@ -89,7 +95,14 @@ def evaluate(
         gif = _write_gifs(vae, start, table, folder) if last else None
     vae.train(training)
     value_names = getattr(datamodule, "value_names", {})
-    return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif)
+    return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif, features)
+
+
+def _latents(codes: Codes, n: int) -> Tensor:
+    """Sample the posteriors of the first n codes, (n, D), from a generator other than the training noise's."""
+    deviation = torch.exp(0.5 * codes.log_variance[:n])
+    noise = torch.randn(deviation.shape, generator=torch.Generator().manual_seed(0))
+    return codes.mean[:n] + deviation * noise
 
 
 def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int = 10_000) -> None:
@@ -168,10 +181,12 @@ def _write_gifs(vae: VAE, start: Tensor, table: list[LatentUnit], folder: Path) 
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:
-    """Print the latent table, the scores and where their protocols and the pictures are."""
+    """Print the latent table, the scores, what the features call for, and where protocols and pictures are."""
     console = Console()
     console.print(visualization.terminal_table(evaluation.table))
     if evaluation.scores:
         console.print(scores.terminal_table(evaluation.scores))
+    if dying := remark(evaluation.features):
+        console.print(dying, highlight=False, soft_wrap=True, markup=False)
     protocols = ", with each score's protocol" if evaluation.scores else ""
     console.print(f"Report{protocols}: {folder}/report.html", highlight=False, soft_wrap=True, markup=False)

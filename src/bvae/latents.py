@@ -75,8 +75,14 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
 
 
 def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
-    """The first n images that the data module's `predict_dataloader` serves: (n, C, H, W)."""
-    return _on_device(next(iter(datamodule.predict_dataloader())), datamodule, device)[0][:n]
+    """The first n images that the data module's `predict_dataloader` serves, fewer where it has fewer: (n, C, H, W)."""
+    batches, found = [], 0
+    for batch in datamodule.predict_dataloader():
+        batches.append(_on_device(batch, datamodule, device)[0])
+        found += len(batches[-1])
+        if found >= n:
+            break
+    return torch.cat(batches)[:n]
 
 
 def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from torch import Tensor, nn
 
 from bvae.architectures.initialisation import check_latent_dim, xavier_uniform_
@@ -21,8 +23,8 @@ class MLPEncoder(nn.Module):
         self.activation = activation if activation is not None else nn.ReLU()
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *(nn.Linear(64 * 64, 1200), self.activation),
-            *(nn.Linear(1200, 1200), self.activation),
+            *(nn.Linear(64 * 64, 1200), copy(self.activation)),
+            *(nn.Linear(1200, 1200), copy(self.activation)),
             nn.Linear(1200, 2 * latent_dim),
         )
         xavier_uniform_(self)
@@ -45,9 +47,9 @@ class MLPDecoder(nn.Module):
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU()
         self.layers = nn.Sequential(
-            *(nn.Linear(latent_dim, 1200), self.activation),
-            *(nn.Linear(1200, 1200), self.activation),
-            *(nn.Linear(1200, 1200), self.activation),
+            *(nn.Linear(latent_dim, 1200), copy(self.activation)),
+            *(nn.Linear(1200, 1200), copy(self.activation)),
+            *(nn.Linear(1200, 1200), copy(self.activation)),
             nn.Linear(1200, 64 * 64),
             nn.Unflatten(1, (1, 64, 64)),
         )

@@ -1,5 +1,6 @@
 """When to draw, what to log, how to stop."""
 
+from bvae.callbacks.information import InformationCheck
 from bvae.callbacks.interrupt import GracefulInterrupt
 from bvae.callbacks.loggers import WandbRun, finish, log_evaluation, quiet, remember_run, run_of, wandb_settings
 from bvae.callbacks.metrics_file import MetricsFile, go_back
@@ -9,6 +10,7 @@ from bvae.callbacks.throughput import Throughput
 
 __all__ = [
     "GracefulInterrupt",
+    "InformationCheck",
     "LatentPictures",
     "MetricsFile",
     "StepProgress",

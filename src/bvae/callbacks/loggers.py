@@ -83,13 +83,15 @@ def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = F
 
     Args:
         logger: of the run.
-        found: what to log; its scores become `val/…`.
+        found: what to log; its scores become `val/…`, the shares of dead features `train/dead_features/…`.
         step: the optimizer's.
         final: whether the scores are the run's own: W&B gets them in its summary, as `scores/…`, and as a table.
     """
     values = {score.name: float(score.value) for score in found.scores if math.isfinite(score.value)}
-    if values:
-        logger.log_metrics({f"val/{name}": value for name, value in values.items()}, step=step)
+    metrics = {f"val/{name}": value for name, value in values.items()}
+    metrics |= {f"train/dead_features/{layer.layer}": layer.share for layer in found.features}
+    if metrics:
+        logger.log_metrics(metrics, step=step)
     if isinstance(logger, WandbLogger):
         import wandb
 

@@ -79,7 +79,7 @@ def go_back(path: Path, step: int) -> None:
         return
     keys, rows = _read(path)
     # A training row counts the steps before its own, a row of pictures and scores those done.
-    kept = [row for row in rows if int(row["step"]) + any(row[k] for k in keys if k.startswith("train/")) <= step]
+    kept = [row for row in rows if int(row["step"]) + bool(row.get("train/loss")) <= step]
     _write(path, keys, kept)
 
 

@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from bvae.callbacks.loggers import log_evaluation
 from bvae.checkpoints import disk_is_full
 from bvae.evaluation import evaluate
+from bvae.features import remark
 from bvae.metrics import CodesMetric
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,9 @@ log = logging.getLogger(__name__)
 class LatentPictures(Callback):
     """What the units encode, at intervals while the model trains: pictures, the latent table and scores.
 
-    Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and gives them to the loggers. The images come
-    from the data module's `predict_dataloader`, in the same order each time. Where the disk is full, it says so once.
+    Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and gives them to the loggers, with the shares of
+    dead features. The images come from the data module's `predict_dataloader`, in the same order each time. Where the
+    disk is full or more than half of a convolution's channels are dead, it says so once.
 
     Args:
         folder: where the files go.
@@ -36,6 +38,7 @@ class LatentPictures(Callback):
         self.every_n_steps = every_n_steps
         self.metrics = dict(metrics or {})
         self._failed = False
+        self._remarked = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -54,3 +57,6 @@ class LatentPictures(Callback):
             self._failed = False
             for logger in trainer.loggers:
                 log_evaluation(logger, found, step)
+            if (dying := remark(found.features)) and not self._remarked:
+                log.warning("at step %s %s", f"{step:,}", dying)
+                self._remarked = True

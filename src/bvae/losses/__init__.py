@@ -5,7 +5,7 @@ from bvae.losses.beta import Beta
 from bvae.losses.capacity import Capacity
 from bvae.losses.free_bits import FreeBits
 from bvae.losses.likelihoods import Bernoulli, Gaussian
-from bvae.losses.loss import Loss, Posterior, kl_divergence
+from bvae.losses.loss import Loss, Posterior, kl_divergence, offset
 from bvae.losses.vae import ELBO
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "Loss",
     "Posterior",
     "kl_divergence",
+    "offset",
 ]

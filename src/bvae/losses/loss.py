@@ -22,6 +22,18 @@ def kl_divergence(posterior: Posterior) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
 
 
+def offset(posterior: Posterior) -> Tensor:
+    """KL(q(z) ‖ N(0, I)) of the batch's aggregate posterior, by its mean and variance, in nats for each unit: (D,).
+
+    It is the part of the KL that tells nothing of the images: what a unit costs whose posterior is the same for all of
+    them. The rest is the information that the unit carries (Hoffman & Johnson 2016, "ELBO surgery"). A batch of
+    B images overestimates it by about 1/B for each unit that moves.
+    """
+    mean, log_variance = posterior
+    variance = log_variance.exp().mean(dim=0) + mean.var(dim=0, correction=0)
+    return 0.5 * (mean.mean(dim=0).square() + variance - variance.log() - 1)
+
+
 class Loss(nn.Module):
     """An objective: what to minimise and the terms to log, from one batch at one training step.
 
@@ -50,11 +62,18 @@ class Loss(nn.Module):
 
         Returns:
             `reconstruction` −log p(x|z), summed over pixels and averaged over B; `kl`, summed over D and averaged over
-            B; `kl_per_unit` (D,), averaged over B.
+            B, and its two parts `information` and `offset`, see the function `offset`; `kl_per_unit` (D,), averaged
+            over B.
         """
         kl_per_unit = kl_divergence(posterior).mean(dim=0)
-        reconstruction = -self.likelihood.log_prob(images, logits).mean()
-        return {"reconstruction": reconstruction, "kl": kl_per_unit.sum(), "kl_per_unit": kl_per_unit}
+        kl, idle = kl_per_unit.sum(), offset(posterior).sum()
+        return {
+            "reconstruction": -self.likelihood.log_prob(images, logits).mean(),
+            "kl": kl,
+            "information": kl - idle,
+            "offset": idle,
+            "kl_per_unit": kl_per_unit,
+        }
 
     def forward(
         self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int

@@ -43,10 +43,15 @@ def training_curves(path: Path) -> list[Plot]:
     history = _read(path)
     wanted = (
         ("Reconstruction", "nats", {"train/reconstruction": "training", "val/reconstruction": "held out"}),
-        ("KL", "nats", {"train/kl": "KL", "train/capacity": "C"}),
+        (
+            "KL",
+            "nats",
+            {"train/kl": "KL", "train/capacity": "C", "train/information": "information", "train/offset": "offset"},
+        ),
         ("KL of each unit", "nats", {k: k.rpartition("/")[2] for k in history if k.startswith("train/kl_unit/")}),
         ("β", "", {"train/beta": "β"}),
         ("MIG", "", {"val/mig": "MIG"}),
+        ("Dead features", "share of a layer", {k: k.rpartition("/")[2] for k in history if "/dead_features/" in k}),
         ("Speed", "images/s", {"train/images_per_second": "images/s"}),
     )
     plots = []
