@@ -90,10 +90,10 @@ def test_an_impossible_latent_dim_is_named(latent_dim):
         ConvEncoder(latent_dim)
 
 
-def reconstruction_under_pressure(reset: bool, charge_offset: bool) -> float:
+def reconstruction_under_pressure(reset: bool) -> float:
     """Reconstruction in nats after 500 steps on 64 images at γ = 100 and 1 nat of capacity each 100 steps."""
     torch.manual_seed(0)
-    vae = VAE(ConvEncoder(), ConvDecoder(), Capacity(100, 20, 2_000, charge_offset))
+    vae = VAE(ConvEncoder(), ConvDecoder(), Capacity(100, 20, 2_000, charge_offset=False))
     if reset:
         for layer in vae.modules():
             if hasattr(layer, "reset_parameters"):
@@ -113,19 +113,17 @@ def reconstruction_under_pressure(reset: bool, charge_offset: bool) -> float:
     return sum(last) / len(last)
 
 
-def test_the_initialisation_decides_whether_capacity_is_used_unless_the_offset_is_charged():
-    assert reconstruction_under_pressure(reset=False, charge_offset=False) < 450
-    # PyTorch's own initialisation stays where black pixels are
-    assert reconstruction_under_pressure(reset=True, charge_offset=False) > 500
-    assert reconstruction_under_pressure(reset=True, charge_offset=True) < 450
+def test_the_initialisation_decides_whether_capacity_as_published_is_used():
+    assert reconstruction_under_pressure(reset=False) < 450  # PyTorch's own initialisation stays where black pixels are
+    assert reconstruction_under_pressure(reset=True) > 500
 
 
 def largest_deviation(images: DSpritesDataModule, charge_offset: bool) -> float:
-    """Of the means of 1,000 images, for the unit where it is largest, after 250 steps of 16 at γ = 1000."""
+    """Of the means of 1,000 images, for the unit where it is largest, after 200 steps of 16 at γ = 1000."""
     torch.manual_seed(0)
     vae = VAE(ConvEncoder(), ConvDecoder(), Capacity(charge_offset=charge_offset))
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    Trainer(max_steps=250, accelerator="cpu", enable_model_summary=False, **options).fit(vae, images)
+    Trainer(max_steps=200, accelerator="cpu", enable_model_summary=False, **options).fit(vae, images)
     with torch.no_grad():
         return float(vae.encode(sample_images(images, 1_000, vae.device)).mean.std(dim=0).max())
 
