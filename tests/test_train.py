@@ -62,8 +62,14 @@ def test_a_run_leaves_its_files(run):
         kl, beta = float(row["train/kl"]), float(row["train/beta"])
         assert float(row["train/loss"]) == pytest.approx(float(row["train/reconstruction"]) + beta * kl, rel=1e-5)
         assert sum(float(row[f"train/kl_unit/{unit}"]) for unit in range(10)) == pytest.approx(kl, rel=1e-4)
+        assert float(row["train/information"]) + float(row["train/offset"]) == pytest.approx(kl, rel=1e-4)
         assert float(row["train/images_per_second"]) > 0
     assert [int(row["step"]) for row in metrics if row["val/mig"]] == [4, 6]
+    pictures = [row for row in metrics if row["train/dead_features/encoder_2"]]
+    assert [int(row["step"]) for row in pictures] == [4, 6]
+    shares = [float(row[f"train/dead_features/decoder_{layer}"]) for row in pictures for layer in range(1, 7)]
+    assert all(0 <= share <= 1 for share in shares)
+    assert "Dead features" in (output / "report.html").read_text()
 
 
 def test_the_last_checkpoint_is_the_trained_model(run):
