@@ -7,13 +7,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from bvae.terminal import interruptible
 
-from bvae.cli import InputError, input_errors, job, run_app
+with interruptible():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from hydra.utils import instantiate
+    from omegaconf import DictConfig, OmegaConf
+
+    from bvae.cli import InputError, input_errors, job, run_app
 
 log = logging.getLogger("evaluate")
 make = partial(instantiate, _convert_="all")

@@ -7,14 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from bvae.terminal import interruptible
 
-from bvae import folders, jobs, processes
-from bvae.cli import InputError, JobError, input_errors, job, run_app
+with interruptible():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from hydra.utils import instantiate
+    from omegaconf import DictConfig, OmegaConf, open_dict
+
+    from bvae import folders, jobs, processes
+    from bvae.cli import InputError, JobError, input_errors, job, run_app
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -78,7 +78,7 @@ class Worker:
 
     def close(self) -> float:
         """End the process; returns its largest resident memory in GB."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
         self._driver.send(0)
         self._process.wait()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1e6

@@ -45,19 +45,19 @@ def keep(run: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in KEPT:
         shutil.copy(run / name, folder / name)
-    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
+    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger"))]
-    cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text())
-    with (run / "metrics.csv").open(newline="") as file:
+    cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         speeds = [float(row[SPEED]) for row in csv.DictReader(file) if row[SPEED]]
     seconds = cfg["trainer"]["max_steps"] * cfg["data"]["batch_size"] / statistics.median(speeds)
     about = {"command": f"python train.py {' '.join(own)}", "minutes": round(seconds / 60, 1)}
-    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     curves(run / "metrics.csv", folder / "curves.png")
 
 
 def curves(metrics: Path, picture: Path) -> None:
-    with metrics.open(newline="") as file:
+    with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(11, 2.4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
@@ -73,9 +73,9 @@ def curves(metrics: Path, picture: Path) -> None:
 
 
 def row(folder: Path) -> str:
-    about = json.loads((folder / "run.json").read_text())
-    scores = json.loads((folder / "scores.json").read_text())
-    with (folder / "latents.csv").open(newline="") as file:
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    with (folder / "latents.csv").open(newline="", encoding="utf-8") as file:
         units = list(csv.DictReader(file))
     active = [unit for unit in units if unit["active"] == "True"]
     idle = [float(unit["variance"]) for unit in units if unit["active"] != "True"]
@@ -113,4 +113,4 @@ def listing() -> str:
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         keep(Path(sys.argv[1]), RESULTS / sys.argv[2])
-    (RESULTS / "README.md").write_text(listing())
+    (RESULTS / "README.md").write_text(listing(), encoding="utf-8")

@@ -17,7 +17,7 @@ ALLOWED = {
     "callbacks": {"checkpoints", "checks", "evaluation", "features", "latents", "metrics", "scores"},
     "checkpoints": set(),
     "checks": set(),
-    "cli": set(),
+    "cli": {"terminal"},
     "data": set(),
     "evaluation": {"features", "latents", "losses", "metrics", "scores", "vae", "visualization"},
     "features": {"vae"},
@@ -33,6 +33,7 @@ ALLOWED = {
     "report": {"evaluation", "jobs", "latents", "metrics", "scores", "vae", "visualization"},
     "schedules": set(),
     "scores": {"metrics"},
+    "terminal": set(),
     "vae": {"losses", "recipes"},
     "visualization": {"latents", "vae"},
 }

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 
 from omegaconf.errors import OmegaConfBaseException
 
+from bvae.terminal import interruptible, spare
+
 # As the user set it; `run_app` sets it for Hydra.
 _WANTS_TRACE = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -48,6 +50,7 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
 
     Then the program ends with status 1 or, in a sweep, JobError lets the other jobs run.
     """
+    spare()  # the processes that a launcher starts come here first
     try:
         yield
         return
@@ -78,12 +81,14 @@ def run_app(
         finish: what comes after it, however it ended.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to us in place of printing them
+    spare()
     try:
-        sys.argv[1:] = prepare(sys.argv[1:])
-        try:
-            main()
-        finally:
-            finish()
+        with interruptible():
+            sys.argv[1:] = prepare(sys.argv[1:])
+            try:
+                main()
+            finally:
+                finish()
     except JobError:
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
     except Exception as error:

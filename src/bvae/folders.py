@@ -95,7 +95,7 @@ def going_on(arguments: Sequence[str], root: Path = Path("multirun")) -> list[st
 
 
 def _recorded(path: Path) -> list[str]:
-    return _of_the_jobs(yaml.safe_load(path.read_text())["hydra"]["overrides"]["task"])
+    return _of_the_jobs(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["overrides"]["task"])
 
 
 def _of_the_jobs(overrides: Any) -> list[str]:

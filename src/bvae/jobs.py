@@ -25,7 +25,7 @@ class Job:
 def read(folder: Path) -> Job | None:
     """The record in a run's folder; none where there is none that can be read."""
     try:
-        record = json.loads((folder / _FILE).read_text())
+        record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         return Job(**{**record, "overrides": tuple(record["overrides"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -33,7 +33,7 @@ def read(folder: Path) -> Job | None:
 
 def _write(folder: Path, record: Job) -> None:
     part = folder / f".{_FILE}.part"
-    part.write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
+    part.write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(folder / _FILE)
 
 

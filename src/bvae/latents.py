@@ -128,7 +128,7 @@ def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit
 
 def write_csv(rows: list[LatentUnit], path: Path) -> None:
     """The table with the columns of CSV_COLUMNS."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -78,14 +78,16 @@ def write_json(scores: Sequence[Score], path: Path) -> None:
         for score in scores
     }
     versions = {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()}
-    path.write_text(json.dumps(contents | {"versions": versions}, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(
+        json.dumps(contents | {"versions": versions}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def read_json(path: Path) -> list[Score]:
     """The scores that `write_json` wrote, NaN for null; none where there is no file."""
     if not path.is_file():
         return []
-    contents = json.loads(path.read_text())
+    contents = json.loads(path.read_text(encoding="utf-8"))
     contents.pop("versions", None)
     return [
         Score(name, **{**score, "value": math.nan if score["value"] is None else score["value"]})

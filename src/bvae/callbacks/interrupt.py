@@ -11,16 +11,16 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 TO_BE_CONTINUED = 75  # EX_TEMPFAIL, the exit status of a run that made room and wants to go on
-_HANDLED = (signal.SIGINT, signal.SIGTERM, *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()))
+_HANDLED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
 
 
 class GracefulInterrupt(Checkpoint):
     """Ends the training after the step at hand when a signal asks for it.
 
     Ctrl-C ends it as if that step had been the last; a second one ends it at once. SIGTERM and SIGUSR1, with which
-    schedulers take a machine back, save a checkpoint to go on from and end the program with status 75. Whoever else
-    waits for SIGUSR1, as Lightning and submitit do under Slurm to put the job in the queue again, gets it after that
-    checkpoint.
+    schedulers take a machine back, and SIGHUP of a terminal that is closed save a checkpoint to go on from and end the
+    program with status 75; under nohup, SIGHUP does nothing. Whoever else waits for SIGUSR1, as Lightning and submitit
+    do under Slurm to put the job in the queue again, gets it after that checkpoint.
 
     Args:
         folder: where that checkpoint goes.
@@ -40,7 +40,8 @@ class GracefulInterrupt(Checkpoint):
             signal.signal(signum, self._before[self.signal])
 
         for handled in _HANDLED:
-            self._before[handled] = signal.signal(handled, stop)
+            if handled.name != "SIGHUP" or signal.getsignal(handled) != signal.SIG_IGN:
+                self._before[handled] = signal.signal(handled, stop)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -37,17 +38,44 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
 
 
-def wandb_settings(console: str) -> wandb.Settings:
+def wandb_settings(console: str, folder: str = ".") -> wandb.Settings:
     """W&B without its own lines on the terminal, of which `finish` says what is worth saying.
 
     Args:
         console: whether W&B records the terminal, see `wandb.Settings`.
+        folder: of W&B's runs, where its own files go too unless the home folder takes them.
     """
     import wandb
 
+    _leave_home(Path(folder) / "wandb" / "home")
     settings = wandb.Settings(silent=True, console=console)
     wandb.setup(settings)  # else what it says before a run starts is heard all the same
     return settings
+
+
+def _leave_home(instead: Path) -> None:
+    """Give W&B other folders than those in a home that can't be written; those that the environment names stay.
+
+    Its staged files, without which no table can be logged, its cache, and its settings where there are none to read.
+    """
+    from wandb import env
+
+    instead = instead.absolute()
+    if os.path.expanduser("~") == "~":  # nobody knows the home of this user, without which W&B does nothing
+        os.environ["HOME"] = str(instead)
+    for name, default in (
+        (env.DATA_DIR, Path(env.get_data_dir())),
+        (env.CACHE_DIR, env.get_cache_dir()),
+        (env.CONFIG_DIR, Path(os.path.expanduser("~/.config/wandb"))),
+    ):
+        read = name == env.CONFIG_DIR and os.path.isfile(default / "settings")
+        if name not in os.environ and not read and not _takes_files(default):
+            os.environ[name] = str(instead / name.split("_")[1].lower())
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether the folder, or the nearest above it that there is, can be written."""
+    return os.access(next(path for path in (folder, *folder.parents) if os.path.exists(path)), os.W_OK)
 
 
 class WandbRun(WandbLogger):
@@ -123,7 +151,7 @@ def remember_run(loggers: Sequence[Logger], folder: Path) -> None:
         if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
             run = logger.experiment
             record = {key: getattr(run, key) for key in ("id", "project", "entity", "group", "name", "offline")}
-            (folder / _RUN_FILE).write_text(json.dumps(record, indent=2) + "\n")
+            (folder / _RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def run_of(folder: Path, mode: str | None, what: str = "evaluation of") -> tuple[dict[str, str], str]:
@@ -141,7 +169,7 @@ def run_of(folder: Path, mode: str | None, what: str = "evaluation of") -> tuple
     """
     if not (folder / _RUN_FILE).is_file():
         return {"name": f"{what} {folder}"}, ""
-    record = json.loads((folder / _RUN_FILE).read_text())
+    record = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
     if mode == "online" and not record["offline"]:
         return {**{key: record[key] for key in ("id", "project", "entity", "group", "name")}, "resume": "must"}, ""
     group = record["group"] or record["id"]

@@ -62,7 +62,7 @@ class _Writer(ExperimentWriter):
             self._failed = True
 
     def _append(self) -> None:
-        with self._path.open("r+", newline="") as file:
+        with self._path.open("r+", newline="", encoding="utf-8") as file:
             end = file.seek(0, os.SEEK_END)
             try:
                 csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
@@ -84,14 +84,14 @@ def go_back(path: Path, step: int) -> None:
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(keepends=True))
     return list(reader.fieldnames or ()), list(reader)
 
 
 def _write(path: Path, keys: list[str], rows: list[dict]) -> None:
     part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as file:
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, keys)
         writer.writeheader()
         writer.writerows(rows)

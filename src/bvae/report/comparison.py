@@ -58,7 +58,7 @@ def compare(sweep: Path) -> list[Row]:
     rows = _ranked(rows)
     swept = _swept(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
-    with (sweep / "sweep.csv").open("w", newline="") as file:
+    with (sweep / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("job", *swept, "status", "step", *_TERMS, *names, "active", "seconds", "error", "report"))
         for row in rows:
@@ -93,7 +93,7 @@ def compare(sweep: Path) -> list[Row]:
             plots=_search(rows) | _plots(rows, swept, names),
         )
     )
-    (sweep / "sweep.html").write_text(page)
+    (sweep / "sweep.html").write_text(page, encoding="utf-8")
     return rows
 
 
@@ -128,7 +128,7 @@ def _read(folder: Path) -> Row:
     step, terms = _end(folder / "metrics.csv")
     active = None
     if (folder / "latents.csv").is_file():
-        with (folder / "latents.csv").open(newline="") as file:
+        with (folder / "latents.csv").open(newline="", encoding="utf-8") as file:
             active = sum(row["active"] == "True" for row in csv.DictReader(file))
     found = {s.name: s.value for s in scores.read_json(folder / "scores.json") if np.isfinite(s.value)}
     return Row(folder, job, keys, step, terms, active, found)
@@ -138,7 +138,7 @@ def _end(path: Path) -> tuple[int | None, dict[str, float]]:
     """The last step and the final terms of a `metrics.csv`."""
     if not path.is_file():
         return None, {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get("train/loss")][-_LAST_ROWS:]
     if not rows:
         return None, {}
@@ -182,14 +182,14 @@ def _report(row: Row) -> str | None:
 def _search(rows: Sequence[Row]) -> dict[str, list[figures.Plot]]:
     """The history of an Optuna study, its trials of earlier commands too, where the jobs are such a search's."""
     record = rows[0].folder / ".hydra" / "hydra.yaml"
-    sweeper = yaml.safe_load(record.read_text())["hydra"]["sweeper"] if record.is_file() else {}
+    sweeper = yaml.safe_load(record.read_text(encoding="utf-8"))["hydra"]["sweeper"] if record.is_file() else {}
     if "optuna" not in sweeper.get("_target_", "") or sweeper.get("storage") is None:
         return {}
     import optuna
 
     study = optuna.load_study(study_name=sweeper["study_name"], storage=sweeper["storage"])
     values = [math.nan if trial.value is None else trial.value for trial in study.trials]
-    wanted = yaml.safe_load((rows[0].folder / ".hydra" / "config.yaml").read_text())["optimized_metric"]
+    wanted = yaml.safe_load((rows[0].folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))["optimized_metric"]
     return {"trial": [figures.history(wanted, values, study.direction == optuna.study.StudyDirection.MAXIMIZE)]}
 
 

@@ -65,7 +65,7 @@ def training_curves(path: Path) -> list[Plot]:
 def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Each column's steps and values, averaged to few points."""
     columns: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for name, value in row.items():
                 if value and name not in ("step", "epoch"):

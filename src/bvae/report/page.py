@@ -78,7 +78,7 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | 
         )
     )
     path = folder / "report.html"
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -86,8 +86,8 @@ def _configuration(folder: Path) -> tuple[list[str], dict[str, Any], str]:
     """A run's overrides, the settings of its parts, and its whole configuration as YAML."""
     if not (folder / "config.yaml").is_file():
         return [], {}, ""
-    text = (folder / "config.yaml").read_text()
-    overrides = yaml.safe_load((folder / "overrides.yaml").read_text())
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    overrides = yaml.safe_load((folder / "overrides.yaml").read_text(encoding="utf-8"))
     flat = _flat(yaml.safe_load(text))
     shown = {k: v for k, v in flat.items() if f"{k}.".startswith(tuple(f"{name}." for name in _SETTINGS))}
     return overrides, {k: v for k, v in shown.items() if not str(v).startswith("${")}, text
