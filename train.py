@@ -45,7 +45,7 @@ def advice(checkpoints: Path) -> str:
     """What to do where a training diverged."""
     from bvae.checkpoints import newest
 
-    hint = "try a smaller optimizer.lr, a smaller weight of the KL, or ++trainer.gradient_clip_val=1"
+    hint = "try a smaller optimizer.lr, a smaller weight of the KL, or trainer.gradient_clip_val=1"
     try:
         return f"the last good checkpoint is {newest(checkpoints)[0]}; {hint}"
     except ValueError:

@@ -132,6 +132,8 @@ class VAE(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(self.parameters())
+        # Fused optimizers offer to unscale half precision's gradients themselves: too late to clip them, and refused.
+        optimizer._step_supports_amp_scaling = False
         if self.scheduler is None:
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}

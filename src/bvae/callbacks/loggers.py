@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import os
+import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -74,8 +76,12 @@ def _leave_home(instead: Path) -> None:
 
 
 def _takes_files(folder: Path) -> bool:
-    """Whether the folder, or the nearest above it that there is, can be written."""
-    return os.access(next(path for path in (folder, *folder.parents) if os.path.exists(path)), os.W_OK)
+    """Whether the folder is there, or can be made, and can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 class WandbRun(WandbLogger):
@@ -188,9 +194,10 @@ def finish(exit_code: int) -> list[str]:
     lines = []
     if not run.disabled:
         folder = Path(run.dir).parent
-        lines.append(f"W&B dashboard in the terminal: wandb leet {folder.parent}")
+        program = "wandb" if shutil.which("wandb") else f"{shlex.quote(sys.executable)} -m wandb"
+        lines.append(f"W&B dashboard in the terminal: {program} leet {folder.parent}")
         if run.offline:
-            lines.append(f"W&B in the browser:            wandb sync {folder}")
+            lines.append(f"W&B in the browser:            {program} sync {folder}")
         elif run.url:
             lines.append(f"W&B in the browser:            {run.url}")
     wandb.finish(exit_code=exit_code)

@@ -1,20 +1,53 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
+_SPACE = "  "
 _SHOWN = {"loss": "loss", "reconstruction": "rec", "kl": "KL", "capacity": "C", "beta": "β"}
-_LINES = 20  # of a whole training, where the output is no terminal
+# Where the output is no terminal:
+_LINES = 20  # of a whole training
+_FIRST = 100  # steps to a first line
+_SECONDS = 120.0  # at most, between two
+
+
+class _Terms(list[str]):
+    """Words of a line, of which as many stand as there is room for."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fitting = (_SPACE.join(self[:n]) for n in range(len(self), -1, -1))
+        yield next(line for line in fitting if len(line) <= options.max_width)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(0, len(_SPACE.join(self)))
+
+
+class _TermsColumn(ProgressColumn):
+    def render(self, task: Task) -> _Terms:
+        return task.fields["terms"]
 
 
 class StepProgress(ProgressBar):
     """A bar over the training's steps with the loss and its terms in nats, the speed and the time left.
 
-    Where the output is no terminal, a line now and then.
+    Where the output is no terminal, a line after 100 steps, and then twenty over the training and one every two minutes
+    at least.
     """
 
     def __init__(self) -> None:
@@ -29,20 +62,22 @@ class StepProgress(ProgressBar):
         if not trainer.is_global_zero:
             return
         self._total = self._steps(trainer)
+        self._first, self._spoke = trainer.global_step + _FIRST, time.monotonic()
         if self._console.is_terminal:
+            whole = Column(no_wrap=True)  # in a narrow terminal the terms give way
             self._bar = Progress(
                 TextColumn("Training"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[terms]}"),
-                TimeElapsedColumn(),
+                BarColumn(bar_width=12, table_column=whole),
+                MofNCompleteColumn(table_column=whole),
+                _TermsColumn(),
+                TimeElapsedColumn(table_column=whole),
                 TextColumn("left"),
-                TimeRemainingColumn(),
+                TimeRemainingColumn(table_column=whole),
                 console=self._console,
                 refresh_per_second=4,
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=self._total, completed=trainer.global_step, terms="")
+            self._task = self._bar.add_task("", total=self._total, completed=trainer.global_step, terms=_Terms())
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -52,8 +87,16 @@ class StepProgress(ProgressBar):
             self._bar.update(self._task, completed=step)
             if step % trainer.log_every_n_steps == 0:  # the terms change no more often, and a GPU waits to read them
                 self._bar.update(self._task, terms=self._terms(trainer))
-        elif trainer.is_global_zero and self._total and step % max(self._total // _LINES, 1) == 0:
-            self._console.print(f"step {step:,} of {self._total:,}  {self._terms(trainer)}", highlight=False)
+        elif trainer.is_global_zero and self._has_something_to_say(step):
+            of = f" of {self._total:,}" if self._total else ""
+            self._console.print(
+                _SPACE.join([f"step {step:,}{of}", *self._terms(trainer)]), highlight=False, soft_wrap=True
+            )
+            self._spoke = time.monotonic()
+
+    def _has_something_to_say(self, step: int) -> bool:
+        due = self._total is not None and step % max(self._total // _LINES, 1) == 0
+        return due or step == self._first or time.monotonic() - self._spoke >= _SECONDS
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -72,9 +115,9 @@ class StepProgress(ProgressBar):
         return int(steps) if steps != float("inf") else None
 
     @staticmethod
-    def _terms(trainer: Trainer) -> str:
+    def _terms(trainer: Trainer) -> _Terms:
         logged = trainer.logged_metrics
         terms = [f"{short} {logged[f'train/{n}']:.1f}" for n, short in _SHOWN.items() if f"train/{n}" in logged]
         if "train/images_per_second" in logged:
             terms.append(f"{logged['train/images_per_second']:,.0f} images/s")
-        return "  ".join(terms)
+        return _Terms(terms)

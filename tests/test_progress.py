@@ -1,0 +1,69 @@
+"""What the training shows of itself, on terminals of some widths and where there is none."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rich.console import Console
+
+from bvae.callbacks import StepProgress
+from bvae.callbacks import progress as module
+
+LOGGED = {
+    f"train/{name}": torch.tensor(value)
+    for name, value in {"loss": 2837.1, "reconstruction": 2812.0, "kl": 25.1, "capacity": 12.5}.items()
+} | {"train/images_per_second": torch.tensor(1127.0)}
+
+
+def trainer(step: int, total: float) -> SimpleNamespace:
+    return SimpleNamespace(
+        is_global_zero=True,
+        global_step=step,
+        estimated_stepping_batches=total,
+        log_every_n_steps=50,
+        logged_metrics=LOGGED,
+    )
+
+
+def shown(steps, total=150_000, **console) -> str:
+    """What stands there after these steps."""
+    progress = StepProgress()
+    progress._console = Console(file=StringIO(), **console)
+    progress.on_train_start(trainer(0, total), None)
+    for step in steps:
+        progress.on_train_batch_end(trainer(step, total), None, None, None, 0)
+    progress.on_train_end(trainer(steps[-1], total), None)
+    return progress._console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("width", "terms"),
+    [
+        (60, []),
+        (80, ["loss 2837.1", "rec 2812.0"]),
+        (90, ["loss 2837.1", "rec 2812.0", "KL 25.1"]),
+        (160, ["loss 2837.1", "rec 2812.0", "KL 25.1", "C 12.5", "1,127 images/s"]),
+    ],
+)
+def test_in_a_narrow_terminal_terms_give_way_from_the_right(width, terms):
+    written = shown([149_950], width=width, force_terminal=True, color_system=None)
+    words = " ".join(written.rpartition("\x1b[2K")[2].split())
+    assert re.search(" ".join(["149950/150000", *terms, "0:00:0. left .*:"]), words), words
+
+
+def test_without_a_terminal_the_first_line_comes_at_step_100_and_then_one_every_two_minutes(monkeypatch):
+    clock = iter(range(0, 10_000))  # a second a step
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    lines = shown(range(1, 401), width=80).splitlines()
+    assert lines[0] == "step 100 of 150,000  loss 2837.1  rec 2812.0  KL 25.1  C 12.5  1,127 images/s"
+    steps = [int(line.split()[1]) for line in lines]
+    assert all(later - sooner <= 120 for sooner, later in zip(steps, [*steps[1:], 400], strict=True))
+    assert len(steps) <= 5
+
+
+def test_a_training_without_an_end_says_how_far_it_is():
+    assert shown([99, 100], total=float("inf")).startswith("step 100  loss")
