@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ with interruptible():
     from hydra.utils import instantiate
     from omegaconf import DictConfig, OmegaConf, open_dict
 
-    from bvae import folders, jobs, processes
+    from bvae import folders, interrupts, jobs, processes
     from bvae.cli import InputError, JobError, input_errors, job, run_app
 
 if TYPE_CHECKING:
@@ -185,7 +186,11 @@ def compare_jobs() -> None:
 
         rows = compare(folders.SweepFolder.path)
         show_comparison(rows, folders.SweepFolder.path)
-        if any(row.job.status == "failed" for row in rows):
+        statuses = [row.job.status for row in rows]
+        if interrupts.asked() or "stopped" in statuses:
+            print(f"Jobs that are finished: {statuses.count('finished')}; {folders.how_to_go_on(sys.argv[1:])} goes on")
+            return
+        if "failed" in statuses:
             raise JobError
 
 

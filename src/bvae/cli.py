@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from omegaconf.errors import OmegaConfBaseException
 
+from bvae import interrupts
 from bvae.terminal import interruptible, spare
 
 # As the user set it; `run_app` sets it for Hydra.
@@ -51,6 +52,8 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
     Then the program ends with status 1 or, in a sweep, JobError lets the other jobs run.
     """
     spare()  # the processes that a launcher starts come here first
+    if in_sweep and interrupts.asked():
+        raise JobError
     try:
         yield
         return
@@ -59,6 +62,9 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         log.error("Interrupted")
         sys.exit(130)
+    except SystemExit:
+        if not interrupts.is_beside():  # else the pool would kill the other jobs
+            raise
     except Exception:
         log.exception("The job failed")
     if in_sweep:
@@ -90,6 +96,8 @@ def run_app(
             finally:
                 finish()
     except JobError:
+        if interrupts.asked():
+            sys.exit(130)
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
     except Exception as error:
         if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(error)):

@@ -5,6 +5,7 @@ Processes that a launcher starts import this module for the configuration's reso
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from bvae import interrupts
 from bvae.cli import InputError, input_errors
 
 _RECORD = "multirun.yaml"  # Hydra's
@@ -61,6 +63,16 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         SweepFolder.path = Path(config.hydra.sweep.dir)
+        if "joblib" in config.hydra.launcher._target_:
+            interrupts.hand_on()
+
+
+def how_to_go_on(arguments: Sequence[str]) -> str:
+    """The command that goes on with the sweep that this command began."""
+    if any(argument.startswith("hparams=") for argument in arguments):
+        return "the same command, typed again,"
+    kept = [argument for argument in arguments if not argument.startswith(("sweep=", "hydra.sweep.dir="))]
+    return shlex.join(["python", "train.py", *kept, f"sweep={SweepFolder.path}"])
 
 
 def going_on(arguments: Sequence[str], root: Path = Path("multirun")) -> list[str]:

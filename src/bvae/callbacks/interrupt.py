@@ -10,6 +10,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from bvae import interrupts
+
 TO_BE_CONTINUED = 75  # EX_TEMPFAIL, the exit status of a run that made room and wants to go on
 _HANDLED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
 
@@ -46,6 +48,8 @@ class GracefulInterrupt(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if self.signal is None and interrupts.asked():
+            self.signal = signal.SIGINT
         asked = int(self.signal or 0)
         if trainer.world_size > 1:  # all stop at the same step, whoever of them was asked to
             asked = int(trainer.strategy.reduce(torch.tensor(float(asked), device=pl_module.device), reduce_op="max"))

@@ -92,7 +92,7 @@ class StepProgress(ProgressBar):
             self._console.print(
                 _SPACE.join([f"step {step:,}{of}", *self._terms(trainer)]), highlight=False, soft_wrap=True
             )
-            self._spoke = time.monotonic()
+            self._first, self._spoke = None, time.monotonic()
 
     def _has_something_to_say(self, step: int) -> bool:
         due = self._total is not None and step % max(self._total // _LINES, 1) == 0
