@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -118,6 +119,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             loggers = [
                 make(node, **(wandb_run if name == "wandb" else {})) for name, node in cfg.logger.loggers.items()
             ]
+            processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
             trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[WholeFiles()])
             datamodule.prepare_data()
             for logger in trainer.loggers:
@@ -128,6 +130,12 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             trainer.fit(vae, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         except NotFinite as error:
             raise InputError(f"{error}; {advice(output / 'checkpoints')}") from error
+        except RuntimeError as error:
+            if cfg.compile is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
+                raise
+            raise InputError(
+                f"compile={cfg.compile} needs a C++ compiler: install g++, name another in CXX, or type compile=null"
+            ) from error
         if not trainer.fast_dev_run:
             trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
         if not trainer.fast_dev_run and processes.is_first():

@@ -32,6 +32,7 @@ TABLE = [
     ("trainer.max_steps=-5", "trainer.max_steps must be -1 or more, got -5"),
     ("trainer.log_every_n_steps=-1", "trainer.log_every_n_steps must be 1 or more, got -1"),
     ("callbacks.pictures.every_n_steps=0", "every_n_steps must be 1 or more, got 0"),
+    ("trainer.precision=bf-16", "Precision 'bf-16' is invalid"),
     ("trainer=gpu", "trainer: No supported gpu backend found"),
     ("compile=fast", "Unrecognized mode=fast, should be one of: default"),
     ("logger.mode=offlin", "logger.mode|mode"),
@@ -94,6 +95,12 @@ def test_it_ends_in_one_sentence(train, tmp_path, files, typed, message):
 def test_wandb_online_without_a_key(train, tmp_path):
     job = train(tmp_path, "logger.mode=online", "trainer.max_steps=2", HOME=str(tmp_path))
     refused(job, "No API key configured.*logger.mode=offline")
+
+
+def test_compiling_without_a_compiler(train, tmp_path):
+    overrides = ("compile=default", "trainer.max_steps=2", "logger=none")
+    job = train(tmp_path, *overrides, PATH="/nowhere", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    refused(job, "compile=default needs a C.. compiler: install g.., name another in CXX, or type compile=null")
 
 
 def test_no_room_for_the_images(train, tmp_path, small_disk):

@@ -19,6 +19,17 @@ def is_first() -> bool:
     return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", 0))) == 0
 
 
+def check_tasks(devices: int | str, num_nodes: int) -> None:
+    """Raise ValueError where Slurm was asked for several tasks and the run is a single process."""
+    tasks = int(os.environ.get("SLURM_NTASKS", 1))
+    if devices == num_nodes == 1 < tasks and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        raise ValueError(
+            f"Slurm was asked for {tasks} tasks, and a run with trainer.devices=1 is one: type sbatch -n 1 -c {tasks} "
+            f"or, for {tasks} processes that train together, --ntasks-per-node={tasks}, srun and trainer=ddp "
+            f"trainer.devices={tasks}"
+        )
+
+
 def told_to_go_on() -> bool | None:
     """Whether the first process goes on with a run; None where it hasn't started this one."""
     told = os.environ.get(_GOES_ON)
