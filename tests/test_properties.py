@@ -43,7 +43,7 @@ def test_an_index_out_of_range_is_refused(classes, place, wrong):
 @st.composite
 def tables(draw) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-    n, d, k = draw(st.integers(20, 200)), draw(st.integers(2, 6)), draw(st.integers(2, 4))
+    n, d, k = draw(st.integers(140, 200)), draw(st.integers(2, 6)), draw(st.integers(2, 4))
     factors = rng.integers(0, draw(st.integers(2, 12)), size=(n, k)) + draw(st.integers(-50, 50))
     factors[0], factors[1] = factors.min() - 1, factors.max() + 1  # each takes two values at least
     codes = rng.normal(size=(n, d)) * 10.0 ** draw(st.integers(-6, 6))

@@ -51,10 +51,10 @@ def test_the_terminals_table_is_short(taken):
 
 
 def test_a_score_that_cannot_be_taken_says_why_and_loses_no_other():
-    codes, factors = torch.arange(4.0)[:, None], torch.tensor([[0], [0], [1], [1]])
+    codes, factors = torch.arange(4.0).repeat(5)[:, None], torch.tensor([[0], [0], [1], [1]]).repeat(5, 1)
     chosen = {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness()}
     mig, irs = scores.take(chosen, codes, factors)
     assert math.isnan(mig.value)
-    assert mig.protocol == "can't be taken: the gap needs two units or more, got codes of shape (4, 1)"
+    assert mig.protocol == "can't be taken: the gap needs two units or more, got codes of shape (20, 1)"
     assert irs.value == pytest.approx(1 - 0.5 / 1.5)
     assert scores.readable(mig.value) == "–"

@@ -22,8 +22,8 @@ class Fixed(ClassifierMixin, BaseEstimator):
 
 
 def test_a_tiny_example_by_hand():
-    factors = np.array([[0, 0], [1, 1], [0, 2], [1, 0]])
-    codes = np.arange(8.0).reshape(4, 2)
+    factors = np.tile([[0, 0], [1, 1], [0, 2], [1, 0]], (2, 1))
+    codes = np.arange(16.0).reshape(8, 2)
     scores = dci(codes, factors, codes, factors, learner=Fixed())
     entropy = -(0.2 * math.log2(0.2) + 0.8 * math.log2(0.8))  # of unit 1, with 0.25 and 1
     assert scores.disentanglement == pytest.approx((0.75 * 1 + 1.25 * (1 - entropy)) / 2)

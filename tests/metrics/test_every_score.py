@@ -95,6 +95,7 @@ def test_a_constant_unit_more_is_no_gain(score, noisy, factors):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (lambda codes, factors: (codes[:5], factors[:5]), "5 rows.* too few"),
         (lambda codes, factors: (codes * np.nan, factors), "codes must be finite"),
         (lambda codes, factors: (codes[:-1], factors), r"with one N, got \(999, 3\) and \(1000, 3\)"),
         (lambda codes, factors: (codes[:, 0], factors), r"codes must be \(N, D\), got shape \(1000,\)"),
@@ -103,11 +104,34 @@ def test_a_constant_unit_more_is_no_gain(score, noisy, factors):
         (lambda codes, factors: (codes, factors / 2), "factors must be integers.*got float64"),
         (lambda codes, factors: (codes, factors * 0), "every factor has one value only"),
     ],
-    ids=["NaN", "rows", "shape", "empty", "text", "fractions", "constant factors"],
+    ids=["few rows", "NaN", "rows", "shape", "empty", "text", "fractions", "constant factors"],
 )
 def test_what_cannot_be_scored_is_refused(score, spoil, message, noisy, factors):
     with pytest.raises(ValueError, match=message):
         score(*spoil(noisy, factors))
+
+
+def test_factors_that_are_no_integers_come_with_advice_that_changes_no_score(perfect, noisy, factors):
+    scales = np.linspace(0.5, 1, 5)  # as in dSprites' latents_values, which astype(int) would make 0 and 1
+    with pytest.raises(ValueError, match="factors must be integers, got float64") as refused:
+        metrics.mutual_information_gap(noisy, scales[factors])
+    advice = str(refused.value).partition(" by ")[2]
+    indices = eval(advice, {"np": np, "factors": scales[factors]})
+    assert metrics.mutual_information_gap(noisy, indices) == metrics.mutual_information_gap(noisy, factors)
+    assert metrics.factor_vae_score(perfect, indices, **POINTS) == 1
+
+
+def test_an_update_of_codes_and_factors_of_other_images_is_refused_and_adds_nothing(noisy, factors):
+    metric = metrics.MutualInformationGap()
+    codes, factors = torch.from_numpy(noisy), torch.from_numpy(factors)
+    for wrong in ((codes[:100], factors[:200]), (codes[:100, 0], factors[:100]), (codes[:100], factors[:100, 0])):
+        with pytest.raises(ValueError, match=r"codes must be \(B, D\) and factors \(B, K\) with one B, got"):
+            metric.update(*wrong)
+    metric.update(codes[:500], factors[:500])
+    with pytest.raises(ValueError, match="factors had the shape"):
+        metric.update(codes[500:], factors[500:, :2])
+    metric.update(codes[500:], factors[500:])
+    assert metric.compute() == pytest.approx(metrics.mutual_information_gap(codes, factors))
 
 
 @every

@@ -42,4 +42,4 @@ def test_classes_that_one_part_lacks_are_left_out(perfect, factors):
     score = explicitness(perfect[known], factors[known], perfect, factors)
     assert 0.9 < score <= 1
     with pytest.raises(ValueError, match="no factor with two classes"):
-        explicitness(perfect, factors[:, :1], perfect[:1], factors[:1, :1])
+        explicitness(perfect, factors[:, :1], perfect[:4], factors[:4, :1])

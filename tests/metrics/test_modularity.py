@@ -8,10 +8,10 @@ from bvae.metrics import modularity
 
 
 def test_a_tiny_example_by_hand():
-    bits = grid(2, 2)
+    bits = np.tile(grid(2, 2), (5, 1))
     codes = np.stack((bits[:, 0], 2 * bits[:, 0] + bits[:, 1]), axis=1)
     assert modularity(codes, bits) == pytest.approx((1 + 0) / 2)  # one factor alone; both alike
-    three = grid(2, 2, 2)
+    three = np.tile(grid(2, 2, 2), (3, 1))
     both = three[:, :1] * 2 + three[:, 1:2]
     assert modularity(both, three) == pytest.approx(1 - 1 / 2)  # one of the two other factors
 

@@ -30,6 +30,15 @@ def test_codes_of_known_correlation(perfect, rotated, constant, noise):
     assert wasserstein_correlation(redundant) == pytest.approx(4 * variance - 2 * math.sqrt(2) * variance)
 
 
+@pytest.mark.parametrize("score", [total_correlation, wasserstein_correlation])
+def test_no_more_rows_than_units_are_refused(score, noise):
+    with pytest.raises(ValueError, match="the covariance of 3 units needs more rows than units, got 3"):
+        score(noise[:3])
+    assert np.isfinite(score(noise[:4]))
+    with pytest.raises(ValueError, match="two rows or more"):
+        active_units(noise[:1])
+
+
 def test_many_correlated_units_are_no_linear_combination():
     n, r = 64, 0.5  # equal correlations have the eigenvalues 1 + (n − 1)·r once and 1 − r for the rest
     covariance = np.full((n, n), r) + (1 - r) * np.eye(n)

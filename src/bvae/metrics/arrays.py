@@ -21,14 +21,31 @@ def check_codes(codes: ArrayLike) -> np.ndarray:
 def check(codes: ArrayLike, factors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Codes as (N, D) float64 and factors as (N, K) integers.
 
-    Raises ValueError for shapes that don't fit, for NaN and for factors that aren't integers.
+    Raises ValueError for shapes that don't fit, for NaN and for factors that aren't integers. Of other numbers, such as
+    dSprites' `latents_values`, each different value is a class of its own; rounding them would merge classes.
     """
     codes, factors = check_codes(codes), _array(factors)
     if factors.ndim != 2 or not factors.shape[1] or len(codes) != len(factors):
         raise ValueError(f"codes must be (N, D) and factors (N, K) with one N, got {codes.shape} and {factors.shape}")
     if not np.issubdtype(factors.dtype, np.integer):
-        raise ValueError(f"factors must be integers, got {factors.dtype}: factors.astype(int) makes class indices so")
+        raise ValueError(
+            f"factors must be integers, got {factors.dtype}; where each value is a class, they become class indices by "
+            "np.stack([np.unique(column, return_inverse=True)[1] for column in factors.T], axis=1)"
+        )
     return codes, factors
+
+
+def check_rows(factors: np.ndarray, per_value: int = 2, part: str = "") -> None:
+    """Raise ValueError where factors (N, K) have fewer rows than `per_value` for each value, on average.
+
+    With one row for each value nothing varies within a value, and every unit seems to follow every factor.
+    """
+    values = max(len(np.unique(factor)) for factor in factors.T)
+    if len(factors) < per_value * values:
+        raise ValueError(
+            f"{len(factors):,} rows{part} are too few for a factor of {values:,} values: "
+            f"{per_value * values:,} or more are needed"
+        )
 
 
 def varying(*factors: np.ndarray) -> list[np.ndarray]:
@@ -48,15 +65,26 @@ def classes_of(factors: np.ndarray) -> np.ndarray:
 
 
 def check_parts(
-    codes_train: ArrayLike, factors_train: ArrayLike, codes_test: ArrayLike, factors_test: ArrayLike
+    codes_train: ArrayLike,
+    factors_train: ArrayLike,
+    codes_test: ArrayLike,
+    factors_test: ArrayLike,
+    classes: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Both parts checked, with the factors that vary in the first; raises ValueError where the parts don't fit."""
+    """Both parts checked, with the factors that vary in the first.
+
+    Raises ValueError where the parts don't fit and, where factors are taken as classes, for parts of fewer than two
+    rows for each value of a factor.
+    """
     codes_train, factors_train = check(codes_train, factors_train)
     codes_test, factors_test = check(codes_test, factors_test)
     for name, train, test in (("codes", codes_train, codes_test), ("factors", factors_train, factors_test)):
         if train.shape[1] != test.shape[1]:
             raise ValueError(f"{name} for training and test must have one width, got {train.shape} and {test.shape}")
     factors_train, factors_test = varying(factors_train, factors_test)
+    if classes:
+        check_rows(factors_train, part=" for training")
+        check_rows(factors_test, part=" for testing")
     return codes_train, factors_train, codes_test, factors_test
 
 

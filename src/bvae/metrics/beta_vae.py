@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bvae.metrics.arrays import check, varying
+from bvae.metrics.arrays import check, check_rows, varying
 from bvae.metrics.metric import CodesMetric
 from bvae.metrics.shared_values import SharedValues
 
@@ -36,7 +36,8 @@ def beta_vae_score(
         seed: of what is drawn.
 
     Returns a number in [0, 1]; chance is 1 over the number of factors that vary. Raises ValueError for NaN, for shapes
-    that don't fit and where fewer than two factors vary.
+    that don't fit, where fewer than two factors vary, and for fewer than two rows for each value of a factor, where an
+    image's partner is the image itself.
     """
     # Imported where it is used: it takes seconds, which a training that asks for none of this shouldn't wait for.
     from sklearn.linear_model import LogisticRegression
@@ -45,6 +46,7 @@ def beta_vae_score(
     (factors,) = varying(factors)
     if factors.shape[1] < 2:
         raise ValueError("the β-VAE score tells factors apart, and only one varies")
+    check_rows(factors)
     for name, value in (("num_pairs", num_pairs), ("num_train", num_train), ("num_test", num_test)):
         if value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")

@@ -60,8 +60,9 @@ def dci(
         progress: show a bar, where the output is a terminal.
 
     Each part is in [0, 1]; with one unit or one factor, completeness or disentanglement is 1, as there is nothing to
-    share with, and where no unit has any importance, both are 0. Raises ValueError for NaN, for shapes that don't fit
-    and where no factor varies.
+    share with, and where no unit has any importance, both are 0. Raises ValueError for NaN, for shapes that don't fit,
+    where no factor varies, and for parts of fewer than two rows for each value of a factor, as few of them are then
+    seen in both.
     """
     # Imported where it is used: it takes seconds, which a training that asks for none of this shouldn't wait for.
     from joblib import Parallel, delayed

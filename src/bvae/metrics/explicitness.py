@@ -24,7 +24,8 @@ def explicitness(
         factors_train, factors_test: (N, K) int.
 
     Returns a number in [0, 1], where 0.5 is chance and 1 a perfect ranking. Raises ValueError for NaN, for shapes that
-    don't fit and where no factor varies.
+    don't fit, where no factor varies, and for parts of fewer than two rows for each value of a factor, as few of them
+    are then seen in both.
     """
     # Imported where it is used: it takes seconds, which a training that asks for none of this shouldn't wait for.
     from sklearn.linear_model import LogisticRegression

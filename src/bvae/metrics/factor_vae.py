@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bvae.metrics.arrays import check, varying
+from bvae.metrics.arrays import check, check_rows, varying
 from bvae.metrics.metric import CodesMetric
 from bvae.metrics.shared_values import SharedValues
 
@@ -39,12 +39,14 @@ def factor_vae_score(
         seed: of what is drawn.
 
     Returns a number in [0, 1]; chance is 1 over the number of factors that vary, and 0 stands where no unit has a vote.
-    Raises ValueError for NaN, for shapes that don't fit and where fewer than two factors vary.
+    Raises ValueError for NaN, for shapes that don't fit, where fewer than two factors vary, and for fewer than two rows
+    for each value of a factor, where a batch is one image over and over.
     """
     codes, factors = check(codes, factors)
     (factors,) = varying(factors)
     if factors.shape[1] < 2:
         raise ValueError("the FactorVAE score tells factors apart, and only one varies")
+    check_rows(factors)
     for name, value, least in (("batch_size", batch_size, 2), ("num_train", num_train, 1), ("num_test", num_test, 1)):
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")

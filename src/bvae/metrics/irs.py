@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bvae.metrics.arrays import check, classes_of, varying
+from bvae.metrics.arrays import check, check_rows, classes_of, varying
 from bvae.metrics.metric import CodesMetric
 from bvae.metrics.mutual_information import discretize
 
@@ -28,19 +28,22 @@ def interventional_robustness(
         quantile: in (0, 1].
         num_bins: equal bins of a factor's classes, in the order of their values.
 
-    Returns a number of 1 at most; 0 where all units are constant. Raises ValueError for NaN, for shapes that don't fit
-    and where no factor varies.
+    Returns a number of 1 at most; 0 where all units are constant. Raises ValueError for NaN, for shapes that don't fit,
+    where no factor varies, and for fewer than ten rows for each class that is held: the deviation within a class of a
+    few rows is small whatever the unit, and 0 within one of a single row.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must be in (0, 1], got {quantile}")
     codes, factors = check(codes, factors)
     (factors,) = varying(factors)
+    held = discretize(classes_of(factors), num_bins)
+    check_rows(held, per_value=10)
     codes = codes[:, np.ptp(codes, axis=0) > 0]
     if not codes.shape[1]:
         return 0.0
     largest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
     moved = np.empty((codes.shape[1], factors.shape[1]))
-    for k, factor in enumerate(discretize(classes_of(factors), num_bins).T):
+    for k, factor in enumerate(held.T):
         order = np.argsort(factor, kind="stable")
         classes = np.split(codes[order], np.flatnonzero(np.diff(factor[order])) + 1)
         deviations = [np.quantile(np.abs(rows - rows.mean(axis=0)), quantile, axis=0) for rows in classes]

@@ -38,12 +38,19 @@ class CodesMetric(Metric, ABC):
         """The score of all codes (N, D) and factors (N, K)."""
 
     def update(self, codes: Tensor, factors: Tensor) -> None:
-        """Add codes (B, D) and factors (B, K); raises ValueError where D or K isn't that of the update before."""
+        """Add codes (B, D) and factors (B, K) of the same B images, or raise ValueError and add nothing.
+
+        D and K are those of the update before.
+        """
+        codes, factors = torch.as_tensor(codes), torch.as_tensor(factors)
+        if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
+            shapes = f"{tuple(codes.shape)} and {tuple(factors.shape)}"
+            raise ValueError(f"codes must be (B, D) and factors (B, K) with one B, got {shapes}")
         for name, kept, new in (("codes", self.codes, codes), ("factors", self.factors, factors)):
-            new = torch.as_tensor(new)
             if len(kept) and kept[0].shape[1:] != new.shape[1:]:
                 raise ValueError(f"{name} had the shape {tuple(kept[0].shape)} before, got {tuple(new.shape)}")
-            kept.append(new)
+        self.codes.append(codes)
+        self.factors.append(factors)
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         if not len(self.codes):

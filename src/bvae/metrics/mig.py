@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bvae.metrics.arrays import check, varying
 from bvae.metrics.metric import CodesMetric
-from bvae.metrics.mutual_information import entropy, mutual_information
+from bvae.metrics.mutual_information import check_bins, entropy, mutual_information
 
 
 def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
@@ -24,12 +24,14 @@ def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int =
         num_bins: bins of a unit.
 
     Returns a number in [0, 1]; 1 where each factor is followed by one unit only. Raises ValueError for NaN, for
-    shapes that don't fit and where no factor varies.
+    shapes that don't fit, where no factor varies, and for fewer rows than bins or than two for each value of a factor,
+    where any unit tells nearly all of a factor.
     """
     codes, factors = check(codes, factors)
     if codes.shape[1] < 2:
         raise ValueError(f"the gap needs two units or more, got codes of shape {codes.shape}")
     (factors,) = varying(factors)
+    check_bins(factors, num_bins)
     second, first = np.sort(mutual_information(codes, factors, num_bins), axis=0)[-2:]
     return float(((first - second) / entropy(factors)).mean())
 

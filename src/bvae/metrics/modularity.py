@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bvae.metrics.arrays import check, varying
 from bvae.metrics.metric import CodesMetric
-from bvae.metrics.mutual_information import mutual_information
+from bvae.metrics.mutual_information import check_bins, mutual_information
 
 
 def modularity(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
@@ -25,12 +25,13 @@ def modularity(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> floa
 
     Returns a number in [0, 1]; 1 where each unit follows one factor only, by however little: a unit at the prior
     counts as much as any other, and what a few rows tell of it is chance. Raises ValueError for NaN, for shapes that
-    don't fit and where fewer than two factors vary.
+    don't fit, where fewer than two factors vary, and for fewer rows than bins or than two for each value of a factor.
     """
     codes, factors = check(codes, factors)
     (factors,) = varying(factors)
     if factors.shape[1] < 2:
         raise ValueError("modularity compares factors, and only one varies")
+    check_bins(factors, num_bins)
     squared = mutual_information(codes, factors, num_bins) ** 2
     most = squared.max(axis=1)
     others = (squared.sum(axis=1) - most) / (factors.shape[1] - 1)

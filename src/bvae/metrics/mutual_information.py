@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check
+from bvae.metrics.arrays import check, check_rows
 
 
 def discretize(codes: np.ndarray, num_bins: int) -> np.ndarray:
@@ -15,6 +15,16 @@ def discretize(codes: np.ndarray, num_bins: int) -> np.ndarray:
     low, high = codes.min(axis=0), codes.max(axis=0)
     width = np.where(high > low, high - low, 1.0)  # a constant unit lies in one bin
     return ((codes - low) / width * num_bins).astype(np.int64).clip(0, num_bins - 1)
+
+
+def check_bins(factors: np.ndarray, num_bins: int) -> None:
+    """Raise ValueError where factors (N, K) have too few rows for the information that bins give on them.
+
+    With a bin for each row, or a value for each row, any unit tells nearly all of a factor.
+    """
+    if len(factors) < num_bins:
+        raise ValueError(f"{len(factors):,} rows are too few for {num_bins} bins: {num_bins} or more are needed")
+    check_rows(factors)
 
 
 def entropy(factors: np.ndarray) -> np.ndarray:

@@ -31,14 +31,18 @@ def sap(
             nothing.
 
     Returns a number in [0, 1]. The SVM's penalty makes it depend on the units' scale; R² does not. Raises ValueError
-    for NaN, for shapes that don't fit and where no factor varies.
+    for NaN, for shapes that don't fit, where no factor varies, and for parts of fewer than two rows for each value of a
+    factor that is taken as classes, as few of them are then seen in both. R² is refused for fewer than ten rows, as it
+    is 1 / (N − 1) by chance.
     """
     codes_train, factors_train, codes_test, factors_test = check_parts(
-        codes_train, factors_train, codes_test, factors_test
+        codes_train, factors_train, codes_test, factors_test, classes=not continuous
     )
     if codes_train.shape[1] < 2:
         raise ValueError(f"the gap needs two units or more, got codes of shape {codes_train.shape}")
     if continuous:
+        if len(codes_test) < 10:
+            raise ValueError(f"{len(codes_test)} rows for testing are too few for R²: 10 or more are needed")
         predictability = _squared_correlation(codes_test, factors_test)
     else:
         predictability = _accuracies(codes_train, factors_train, codes_test, factors_test)

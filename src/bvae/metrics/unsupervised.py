@@ -21,7 +21,7 @@ def total_correlation(codes: ArrayLike) -> float:
         codes: posterior means, (N, D) float.
 
     Returns a number of 0 or more, 0 for uncorrelated units and infinity where one is a linear combination of others.
-    Raises ValueError for NaN and other shapes.
+    Raises ValueError for NaN, other shapes and no more rows than units: of those, some unit always is one.
     """
     covariance = _covariance(codes)
     deviations = np.sqrt(np.diag(covariance))
@@ -40,7 +40,8 @@ def wasserstein_correlation(codes: ArrayLike) -> float:
     Args:
         codes: posterior means, (N, D) float.
 
-    Returns a number of 0 or more, 0 for uncorrelated units. Raises ValueError for NaN and other shapes.
+    Returns a number of 0 or more, 0 for uncorrelated units. Raises ValueError for NaN, other shapes and no more rows
+    than units, whose fit is degenerate.
     """
     covariance = _covariance(codes)
     deviations = np.sqrt(np.diag(covariance))
@@ -55,13 +56,18 @@ def active_units(codes: ArrayLike, threshold: float = 0.01) -> int:
         codes: posterior means, (N, D) float.
         threshold: of the mean's variance, above which a unit is active.
 
-    Returns a count of 0 to D. Raises ValueError for NaN and other shapes.
+    Returns a count of 0 to D. Raises ValueError for NaN, other shapes and a single row, which has no variance.
     """
-    return int((check_codes(codes).var(axis=0) > threshold).sum())
+    codes = check_codes(codes)
+    if len(codes) < 2:
+        raise ValueError("a variance needs two rows or more, got 1")
+    return int((codes.var(axis=0) > threshold).sum())
 
 
 def _covariance(codes: ArrayLike) -> np.ndarray:
     codes = check_codes(codes)
+    if len(codes) <= codes.shape[1]:
+        raise ValueError(f"the covariance of {codes.shape[1]} units needs more rows than units, got {len(codes)}")
     moving = codes[:, np.ptp(codes, axis=0) > 0]
     if not moving.shape[1]:
         return np.eye(1)  # nothing to correlate
