@@ -55,6 +55,7 @@ def evaluate(cfg: DictConfig) -> None:
     from bvae.callbacks import finish, log_evaluation, quiet, run_of
     from bvae.published import load
     from bvae.report import report
+    from bvae.vae import NotFinite
 
     quiet()
     keep_freed_memory()
@@ -65,12 +66,15 @@ def evaluate(cfg: DictConfig) -> None:
             output = Path(cfg.output_dir or default)
             sets = make(cfg.metrics)
             metrics, every_image = sets["every_image"] or sets["sample"], bool(sets["every_image"])
-            vae, step = None, 0
+            vae, step, read_from = None, 0, {kind: str(path.resolve())}
             if kind == "codes":
                 codes, factors, names = evaluation.read_codes(path)
             else:
                 checkpoint = path / "checkpoints" / "last.ckpt" if kind == "run" else path
                 vae, step = load(checkpoint)
+                # A run's is named as seen from its folder, which may be moved.
+                named = checkpoint.relative_to(path).as_posix() if kind == "run" else str(path.resolve())
+                read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
                 datamodule = make(data_of(path, HydraConfig.get().overrides.task) if kind == "run" else cfg.data)
                 datamodule.prepare_data()
@@ -88,9 +92,12 @@ def evaluate(cfg: DictConfig) -> None:
                 )
         if vae is None:
             with input_errors():
-                found = evaluation.evaluate_codes(codes, factors, output, metrics, names)
+                found = evaluation.evaluate_codes(codes, factors, output, metrics, names, read_from)
         else:
-            found = evaluation.evaluate(vae, datamodule, output, metrics, every_image)
+            try:
+                found = evaluation.evaluate(vae, datamodule, output, metrics, every_image, source=read_from)
+            except NotFinite as error:
+                raise InputError(f"{kind}={path}: {error}") from error
         for logger in loggers:
             log_evaluation(logger, found, step, final=True)
         report(output, found, vae, run=path)

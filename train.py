@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 from functools import partial
@@ -139,13 +140,18 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
         if not trainer.fast_dev_run:
             trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
         if not trainer.fast_dev_run and processes.is_first():
-            found = evaluate(vae, datamodule, output, taken, bool(metrics["every_image"]))
+            source = {"checkpoint": "checkpoints/last.ckpt", "step": trainer.global_step}
+            found = evaluate(vae, datamodule, output, taken, bool(metrics["every_image"]), source=source)
             for logger in trainer.loggers:
                 log_evaluation(logger, found, trainer.global_step, final=True)
             report(output, found, vae)
             show(found, output)
             if wanted is not None:
-                value = next(float(score.value) for score in found.scores if score.name == wanted)
+                value = next((float(score.value) for score in found.scores if score.name == wanted), math.nan)
+                if math.isnan(value):
+                    minimizes = "minimize" in str(HydraConfig.get().sweeper.get("direction"))
+                    value = math.inf if minimizes else -math.inf
+                    log.warning("%s isn't defined, for the reason above: a search takes it for the worst", wanted)
         exit_code = 0
     except OSError as error:
         if not disk_is_full(error):

@@ -85,7 +85,7 @@ def row(folder: Path) -> str:
         str(about["minutes"]),
         "<br>".join(f"{u['factor']} {float(u['variance']):.5f} {float(u['correlation']):+.2f}" for u in active),
         f"{min(idle):.3f}" if idle else "–",
-        *(f"{scores[name]['value']:.3f}" if name in scores else "–" for name in SCORES),
+        *("–" if value is None else f"{value:.3f}" for value in (scores.get(n, {}).get("value") for n in SCORES)),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -18,7 +18,7 @@ from bvae.callbacks import run_of
 
 KEYS = {
     *("mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity", "explicitness"),
-    *("irs", "beta_vae_score", "factor_vae_score", "total_correlation", "wasserstein_correlation", "active_units"),
+    *("irs", "beta_vae_score", "factor_vae_score", "total_correlation", "wasserstein_correlation", "varying_units"),
 }
 
 
@@ -34,7 +34,7 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     (copy / "report.html").unlink()
     job = evaluate(tmp_path, f"run={copy}", "metrics=default")
     assert job.returncode == 0, job.stderr
-    for title in ("Latent units", "Scores", "Chen et al. 2018"):
+    for title in ("Latent units", "Scores", "Burda et al. 2016"):
         assert title in job.stdout
     assert run_folder(job.stdout) == copy
     assert (copy / "report.html").is_file()
@@ -42,9 +42,12 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     assert {name: (copy / name).read_bytes() for name in before} == before
     written = json.loads((copy / "scores.json").read_text())
     with (copy / "metrics.csv").open() as file:
-        last = [row for row in csv.DictReader(file) if row["val/mig"]][-1]
-    assert written["mig"]["value"] == pytest.approx(float(last["val/mig"]), abs=1e-6)
-    assert written["mig"]["n"] == 500
+        last = [row for row in csv.DictReader(file) if row["val/total_correlation"]][-1]
+    total_correlation = pytest.approx(float(last["val/total_correlation"]), abs=1e-6)
+    assert (written["total_correlation"]["value"], written["total_correlation"]["n"]) == (total_correlation, 500)
+    assert written["mig"]["value"] is None  # after six steps
+    assert "no unit is active" in written["mig"]["protocol"]
+    assert written["source"] == {"checkpoint": "checkpoints/last.ckpt", "step": 6}
     # Its W&B run was made offline, and can't be resumed.
     assert "W&B can't resume a run that was made offline" in job.stdout
     (wandb_run,) = offline_runs(tmp_path)
@@ -64,7 +67,8 @@ def test_anybodys_codes_get_every_score(evaluate, tmp_path):
     job = evaluate(tmp_path, "codes=codes.npz", "metrics=all", "logger=none", "output_dir=scored")
     assert job.returncode == 0, job.stderr
     written = json.loads((tmp_path / "scored" / "scores.json").read_text())
-    assert set(written) == KEYS | {"versions"}
+    assert set(written) == KEYS | {"source", "versions"}
+    assert written["source"] == {"codes": str(tmp_path / "codes.npz")}
     assert all(written[key]["value"] is not None and written[key]["n"] == 600 for key in KEYS)
     assert "GradientBoostingClassifier()" in written["dci_completeness"]["protocol"]
     page = (tmp_path / "scored" / "report.html").read_text()

@@ -16,7 +16,7 @@ from bvae.data import render
 from bvae.evaluation import evaluate, evaluate_codes, read_codes, show
 from bvae.losses import ELBO
 from bvae.report import report
-from bvae.vae import VAE
+from bvae.vae import VAE, NotFinite
 
 
 class Squares(LightningDataModule):
@@ -43,16 +43,16 @@ def vae() -> VAE:
 
 def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
     data = Squares()
-    chosen = {"mig": metrics.MutualInformationGap()}
+    chosen = {"distance": metrics.WassersteinCorrelation()}
     found = evaluate(vae, data, tmp_path, chosen, every_image=True, num_images=5)
     images, factors = data.all.tensors
     torch.testing.assert_close(found.codes.mean, vae.encode(images).mean, rtol=1e-4, atol=1e-5)
     assert np.array_equal(found.codes.factors, factors.numpy())
-    (mig,) = found.scores
-    assert mig.value == pytest.approx(metrics.mutual_information_gap(found.codes.mean, factors))
-    assert mig.n == 32
+    (distance,) = found.scores
+    assert distance.value == pytest.approx(metrics.wasserstein_correlation(found.codes.mean))
+    assert distance.n == 32
     assert found.factor_names == ("factor 0", "factor 1")  # the data module names none
-    assert json.loads((tmp_path / "scores.json").read_text())["mig"]["n"] == 32
+    assert json.loads((tmp_path / "scores.json").read_text())["distance"]["n"] == 32
     with Image.open(tmp_path / "traversals.gif") as gif:
         assert gif.n_frames > 1
     assert torch.equal(found.images, images[::4][:5])
@@ -70,12 +70,59 @@ def test_while_it_trains_a_sample_is_encoded_and_no_scores_or_gifs_are_written(v
         assert len(list(csv.DictReader(file))) == 3
 
 
-def test_scores_that_are_not_taken_again_stay(vae, tmp_path):
-    evaluate(
-        vae, Squares(), tmp_path, {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness()}
-    )
-    found = evaluate(vae, Squares(), tmp_path, {"mig": metrics.MutualInformationGap()}, every_image=True)
-    assert [(score.name, score.n) for score in found.scores] == [("mig", 32), ("irs", 8)]
+def test_scores_that_are_not_taken_again_stay_unless_they_are_another_models(vae, tmp_path):
+    first = {"distance": metrics.WassersteinCorrelation(), "correlation": metrics.TotalCorrelation()}
+    again = {"distance": metrics.WassersteinCorrelation()}
+    evaluate(vae, Squares(), tmp_path, first, source={"checkpoint": "a.pt", "step": 3})
+    found = evaluate(vae, Squares(), tmp_path, again, every_image=True, source={"checkpoint": "a.pt", "step": 3})
+    assert [(score.name, score.n) for score in found.scores] == [("distance", 32), ("correlation", 8)]
+    found = evaluate(vae, Squares(), tmp_path, again, source={"checkpoint": "a.pt", "step": 4})
+    assert [score.name for score in found.scores] == ["distance"]
+    assert json.loads((tmp_path / "scores.json").read_text())["source"] == {"checkpoint": "a.pt", "step": 4}
+
+
+def test_reconstruction_and_kl_are_means_over_the_images_and_the_same_each_time(vae, tmp_path, capsys):
+    found = evaluate(vae, Squares(), tmp_path, {})
+    assert evaluate(vae, Squares(), tmp_path, {}).terms == found.terms
+    images = Squares().all.tensors[0][::4]
+    with torch.no_grad():
+        posterior = vae.encode(images)
+        exact = vae.loss.terms(images, vae.decode(posterior.mean), posterior)  # an untrained decoder hardly sees noise
+    assert found.terms["kl"] == pytest.approx(exact["kl"].item(), rel=1e-4)
+    assert found.terms["reconstruction"] == pytest.approx(exact["reconstruction"].item(), rel=0.01)
+    assert found.terms["n"] == 8
+    assert json.loads((tmp_path / "scores.json").read_text())["terms"] == found.terms
+    show(found, tmp_path)
+    assert f"KL {found.terms['kl']:.2f} nats, means over 8 images" in capsys.readouterr().out
+
+
+def test_what_follows_factors_is_not_defined_where_no_unit_is_active(vae, tmp_path):
+    chosen = {
+        "mig": metrics.MutualInformationGap(),
+        "sap": metrics.SAP(),
+        "dci": metrics.DCIScores(),
+        "factor_vae_score": metrics.FactorVAEScore(),
+        "total_correlation": metrics.TotalCorrelation(),
+        "varying_units": metrics.ActiveUnits(),
+    }
+    found = evaluate(vae, Squares(), tmp_path, chosen)
+    assert not any(unit.active for unit in found.table)
+    taken = {score.name: score for score in found.scores}
+    undefined = [name for name, score in taken.items() if np.isnan(score.value)]
+    assert undefined == ["mig", "sap", "dci", "factor_vae_score"]
+    assert all("no unit is active" in taken[name].protocol for name in undefined)
+
+
+def test_pages_of_checkpoints_with_one_name_are_told_apart(vae, tmp_path):
+    for name in ("a", "b"):
+        path = tmp_path / name / "model.pt"
+        path.parent.mkdir()
+        path.touch()
+        found = evaluate(vae, Squares(), path.parent, {}, source={"checkpoint": str(path), "step": 7})
+        page = report(path.parent, found, vae, run=path).read_text()
+        assert f"<title>{path} · bvae</title>" in page
+        assert f"checkpoint {path} · step 7" in page
+        assert "reconstruction (nats)" in page
 
 
 def test_names_are_no_markup_and_factors_without_variation_no_crash(tmp_path, capsys):
@@ -121,6 +168,16 @@ def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"can't be read as an .npz of plain arrays, which np.savez"):
         read_codes(tmp_path / "one.npy")
+
+
+def test_codes_of_a_model_that_has_diverged_and_folders_are_refused_in_a_sentence(vae, tmp_path):
+    with torch.no_grad():
+        vae.encoder.layers[-1].bias.fill_(torch.nan)
+    with pytest.raises(NotFinite, match="the encoder's means are NaN or infinite"):
+        evaluate(vae, Squares(), tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"is a folder where an .npz is needed; a run's is its codes.npz"):
+        read_codes(tmp_path)
 
 
 def test_a_compiled_model_is_not_compiled_again_for_evaluations_batches(vae, tmp_path):

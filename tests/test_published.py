@@ -94,5 +94,10 @@ def test_other_files_are_refused(state, tmp_path):
     path.write_text("hello")
     with pytest.raises(ValueError, match="no checkpoint that can be read"):
         published.load(path)
+    torch.save(state | {"encoder.lin1.bias": torch.full((256,), torch.nan)}, path)
+    with pytest.raises(ValueError, match=r"weights that are NaN or infinite, encoder\.layers\.\d+\.bias first"):
+        published.load(path)
+    with pytest.raises(ValueError, match=r"is a folder where a checkpoint file is needed.*checkpoints/last.ckpt"):
+        published.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         published.load(tmp_path / "none.pt")

@@ -64,7 +64,7 @@ def test_a_run_leaves_its_files(run):
         assert sum(float(row[f"train/kl_unit/{unit}"]) for unit in range(10)) == pytest.approx(kl, rel=1e-4)
         assert float(row["train/information"]) + float(row["train/offset"]) == pytest.approx(kl, rel=1e-4)
         assert float(row["train/images_per_second"]) > 0
-    assert [int(row["step"]) for row in metrics if row["val/mig"]] == [4, 6]
+    assert [int(row["step"]) for row in metrics if row["val/total_correlation"]] == [4, 6]
     pictures = [row for row in metrics if row["train/dead_features/encoder_2"]]
     assert [int(row["step"]) for row in pictures] == [4, 6]
     shares = [float(row[f"train/dead_features/decoder_{layer}"]) for row in pictures for layer in range(1, 7)]
@@ -96,7 +96,8 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
     logged = history(records)
     assert logged["train/beta"] == [60, 60, 60]
     assert all(len(logged[f"train/{term}"]) == 3 for term in ("loss", "reconstruction", "kl", "kl_unit/0"))
-    assert len(logged["val/mig"]) == 2
+    assert len(logged["val/total_correlation"]) == 2
+    assert "val/mig" not in logged  # undefined while no unit is active
     assert logged["trainer/global_step"][0] == 1
     for key, kind, count in (
         ("pictures/reconstructions", "image-file", 2),
@@ -111,11 +112,12 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
     assert table["columns"][:4] == ["unit", "variance", "kl", "active"]
     table = json.loads((wandb_run / "files" / logged["scores.path"][0]).read_text())
     scores = {row[0]: row[1] for row in table["data"]}
-    assert scores["mig"] == pytest.approx(logged["val/mig"][-1])
+    assert scores["total_correlation"] == pytest.approx(logged["val/total_correlation"][-1])
     summary = {}
     for record in records:
         summary |= record.get("summary", {}).get("update", {})
-    assert summary["scores/mig"] == pytest.approx(scores["mig"])
+    assert summary["scores/total_correlation"] == pytest.approx(scores["total_correlation"])
+    assert summary["terms/reconstruction"] > 0
     assert [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"] == [0]
 
 

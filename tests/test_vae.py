@@ -137,6 +137,34 @@ def test_parts_that_no_checkpoint_can_describe_are_given_again(tmp_path):
     assert torch.equal(again.encoder[1].weight, encoder[1].weight)
 
 
+@pytest.mark.parametrize(
+    "map_location",
+    [None, "cpu", torch.device("cpu"), lambda storage, location: storage, {"cpu": "cpu"}],
+    ids=["none", "string", "device", "function", "dict"],
+)
+def test_a_checkpoint_loads_to_where_torch_load_would(tmp_path, map_location):
+    path = checkpoint(small_vae(), tmp_path)
+    vae = VAE.load_from_checkpoint(path, map_location, weights_only=True)
+    expected = torch.load(path, map_location=map_location, weights_only=True)["state_dict"]
+    assert {k: v.device for k, v in vae.state_dict().items()} == {k: v.device for k, v in expected.items()}
+
+
+def test_weights_that_a_part_lacks_or_has_more_are_let_through_where_that_is_asked_for(tmp_path):
+    class Longer(MLPDecoder):
+        def __init__(self, latent_dim):
+            super().__init__(latent_dim)
+            self.extra = nn.Linear(2, 2)
+
+    vae = small_vae(decoder=MLPDecoder(3))
+    path = checkpoint(vae, tmp_path)
+    with pytest.raises(RuntimeError, match=r"Missing key.*decoder\.extra"):
+        VAE.load_from_checkpoint(path, decoder=Longer(3))
+    again = VAE.load_from_checkpoint(path, decoder=Longer(3), strict=False)
+    assert torch.equal(again.decoder.layers[0].weight, vae.decoder.layers[0].weight)
+    with pytest.raises(ValueError, match="weights_only must be True, got False"):
+        VAE.load_from_checkpoint(path, weights_only=False)
+
+
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(ValueError, match=r"foreign\.ckpt is no checkpoint of a VAE"):

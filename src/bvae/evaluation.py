@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from bvae import scores, visualization
 from bvae.features import LayerFeatures, dead_features, remark
-from bvae.latents import Codes, LatentUnit, encode, latent_table, sample_images, write_csv
+from bvae.latents import Codes, LatentUnit, elbo_terms, encode, latent_table, sample_images, write_csv
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import CodesMetric, check
 from bvae.scores import Score
@@ -40,6 +41,8 @@ class Evaluation:
     pictures: Mapping[str, Image] = field(default_factory=dict)
     gif: Path | None = None
     features: Sequence[LayerFeatures] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)  # the file that was evaluated, and its steps
+    terms: Mapping[str, float] = field(default_factory=dict)  # of the ELBO, see `elbo_terms`
 
 
 @torch.compiler.set_stance("force_eager")  # its batches of other sizes would each be compiled for
@@ -52,12 +55,13 @@ def evaluate(
     every_image: bool = False,
     last: bool = True,
     num_images: int = 12,
+    source: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Encode, score and draw; traversals start from the image whose code lies nearest the origin.
 
     Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and where it is the last time
-    `traversals.gif`, `traversals/unit_*.gif`, `codes.npz` and `scores.json` too, in which scores that aren't taken
-    again stay.
+    `traversals.gif`, `traversals/unit_*.gif`, `codes.npz` and `scores.json` too, in which scores of the same source
+    that aren't taken again stay.
 
     Args:
         vae: the model.
@@ -67,20 +71,31 @@ def evaluate(
         every_image: encode what the data module's `test_dataloader` serves instead.
         last: whether it is the last time, which shows on the terminal how far it is.
         num_images: how many reconstructions to draw.
+        source: what the model was read from, such as `{"checkpoint": path, "step": 100}`.
     """
+    source = source or {}
     training = vae.training
     vae.eval()
     codes = encode(vae, datamodule, every_image)
     factor_names = getattr(datamodule, "factor_names", None) or numbered(codes.factors)
     table = latent_table(codes, factor_names)
-    taken = scores.take(metrics, codes.mean, codes.factors, show=last)
+    any_active = any(unit.active for unit in table)
+    taken = scores.take(metrics, codes.mean, codes.factors, show=last, any_active=any_active)
     start = codes.mean[torch.linalg.vector_norm(codes.mean, dim=1).argmin()]
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "latents.csv")
+    terms = {}
     if last:
-        retaken = {score.name for score in taken}
-        taken += [score for score in scores.read_json(folder / "scores.json") if score.name not in retaken]
-        scores.write_json(taken, folder / "scores.json")
+        with Console().status("Reconstructing"):
+            terms = elbo_terms(vae, datamodule)
+        # A metric of several scores names them after itself; where it can't be taken, none of them stays.
+        kept = [
+            score
+            for score in scores.read_json(folder / "scores.json", source)
+            if not any(f"{score.name}_".startswith(f"{name}_") for name in metrics)
+        ]
+        taken += kept
+        scores.write_json(taken, folder / "scores.json", source, terms)
         write_codes(codes, factor_names, folder / "codes.npz")
     with Console(quiet=not last).status("Drawing what the units encode"):
         images = sample_images(datamodule, _FEATURES_OF, vae.device)
@@ -95,7 +110,7 @@ def evaluate(
         gif = _write_gifs(vae, start, table, folder) if last else None
     vae.train(training)
     value_names = getattr(datamodule, "value_names", {})
-    return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif, features)
+    return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif, features, source, terms)
 
 
 def _latents(codes: Codes, n: int) -> Tensor:
@@ -119,6 +134,8 @@ def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
 
     Raises ValueError for another file, for one without the arrays `codes` and `factors`, and for what can't be scored.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder where an .npz is needed; a run's is its codes.npz")
     try:
         with np.load(path) as table:  # an .npy's array can't be opened, which Python says in two ways
             arrays = dict(table)
@@ -140,6 +157,7 @@ def evaluate_codes(
     folder: Path,
     metrics: Mapping[str, CodesMetric],
     factor_names: Sequence[str] | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Score anybody's codes and write `scores.json`.
 
@@ -149,6 +167,7 @@ def evaluate_codes(
         folder: where the file goes.
         metrics: what to score, see `bvae.scores.take`.
         factor_names: K, the factors'.
+        source: what the codes were read from, such as `{"codes": path}`.
 
     Raises ValueError for arrays that can't be scored.
     """
@@ -160,8 +179,8 @@ def evaluate_codes(
     table = latent_table(table_of, factor_names)
     taken = scores.take(metrics, table_of.mean, torch.from_numpy(factors.astype(np.int64)))
     folder.mkdir(parents=True, exist_ok=True)
-    scores.write_json(taken, folder / "scores.json")
-    return Evaluation(table_of, factor_names, {}, table, taken)
+    scores.write_json(taken, folder / "scores.json", source)
+    return Evaluation(table_of, factor_names, {}, table, taken, source=source or {})
 
 
 def numbered(factors: np.ndarray) -> tuple[str, ...]:
@@ -184,6 +203,9 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     """Print the latent table, the scores, what the features call for, and where protocols and pictures are."""
     console = Console()
     console.print(visualization.terminal_table(evaluation.table))
+    if evaluation.terms:
+        rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))
+        console.print(f"Reconstruction {rec:.2f} nats, KL {kl:.2f} nats, means over {n:,} images", highlight=False)
     if evaluation.scores:
         console.print(scores.terminal_table(evaluation.scores))
     if dying := remark(evaluation.features):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import entropy, mutual_information
-from bvae.vae import VAE
+from bvae.vae import VAE, NotFinite
 
 # A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
 ACTIVE_BELOW = 0.85
@@ -53,7 +53,8 @@ class LatentUnit:
 def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False) -> Codes:
     """The codes of the images that the data module's `predict_dataloader` serves.
 
-    With `every_image`, of those of its `test_dataloader`, which takes longer and shows a progress bar.
+    With `every_image`, of those of its `test_dataloader`, which takes longer and shows a progress bar. Raises NotFinite
+    where the encoder gives NaN or infinity.
     """
     batches = datamodule.test_dataloader() if every_image else datamodule.predict_dataloader()
     quiet = not (every_image and Console().is_terminal)
@@ -71,7 +72,28 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
             kept[n : n + len(images)] = part
         n += len(images)
     mean, log_variance, all_factors = (kept[:n] for kept in codes)
+    if not mean.isfinite().all():
+        raise NotFinite("the encoder's means are NaN or infinite: the model has diverged")
     return Codes(mean.float(), log_variance.float(), all_factors.numpy())
+
+
+@torch.no_grad()
+def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
+    """The reconstruction and the KL in nats, and the number of images n that they are means over.
+
+    The images are those of the data module's `predict_dataloader`, each decoded from one sample of its posterior.
+    """
+    generator = torch.Generator(vae.device).manual_seed(0)  # the same noise each time, and the global one left alone
+    sums, n = {"reconstruction": 0.0, "kl": 0.0}, 0
+    for batch in datamodule.predict_dataloader():
+        images, _ = _on_device(batch, datamodule, vae.device)
+        posterior = vae.encode(images)
+        noise = torch.randn(posterior.mean.shape, generator=generator, device=vae.device)
+        logits = vae.decode(posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise)
+        terms = vae.loss.terms(images, logits, posterior)
+        sums = {name: total + len(images) * float(terms[name]) for name, total in sums.items()}
+        n += len(images)
+    return {name: total / n for name, total in sums.items()} | {"n": n}
 
 
 def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,8 +22,10 @@ def load(path: str | PathLike) -> tuple[VAE, int]:
     """The model of a checkpoint, in evaluation mode, and the steps that it was trained for, 0 where it doesn't say.
 
     The checkpoint is our own or one of disentangling-vae (github.com/YannDubs); it is read with `weights_only=True`.
-    Raises ValueError for one that is neither.
+    Raises ValueError for one that is neither, and for weights that are NaN or infinite.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder where a checkpoint file is needed; a run's is its checkpoints/last.ckpt")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -30,8 +33,13 @@ def load(path: str | PathLike) -> tuple[VAE, int]:
     except Exception as error:  # torch raises whatever its readers do, and advises to trust the file
         raise ValueError(f"{path} is no checkpoint that can be read: it isn't a file of plain tensors") from error
     if isinstance(checkpoint, Mapping) and "encoder.mu_logvar_gen.weight" in checkpoint:
-        return from_disentangling_vae(checkpoint), 0
-    return VAE.load_from_checkpoint(path), checkpoint.get("global_step", 0)
+        vae, step = from_disentangling_vae(checkpoint), 0
+    else:
+        vae, step = VAE.load_from_checkpoint(path), checkpoint.get("global_step", 0)
+    bad = [name for name, value in vae.state_dict().items() if not value.isfinite().all()]
+    if bad:
+        raise ValueError(f"{path} holds weights that are NaN or infinite, {bad[0]} first: its training diverged")
+    return vae, step
 
 
 def from_disentangling_vae(state: Mapping[str, Tensor]) -> VAE:

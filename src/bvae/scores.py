@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from bvae.metrics import CodesMetric
 
+_NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
 _VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
 
 
@@ -33,7 +35,13 @@ class Score:
     seconds: float  # that it took, shared by the scores of one metric
 
 
-def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLike, show: bool = True) -> list[Score]:
+def take(
+    metrics: Mapping[str, CodesMetric],
+    codes: ArrayLike,
+    factors: ArrayLike,
+    show: bool = True,
+    any_active: bool = True,
+) -> list[Score]:
     """The scores of codes (N, D) and factors (N, K), each metric's in turn.
 
     A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol.
@@ -42,6 +50,8 @@ def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLik
         metrics: by the names that their scores get; one of several scores names them itself.
         codes, factors: as for the metrics.
         show: say on the terminal which score is being taken.
+        any_active: whether any unit of the model is active. Where none is, what is told of factors is the shape of
+            its noise, which most scores look at however small it is: they aren't defined then.
     """
     console = Console(quiet=not show)
     scores = []
@@ -53,6 +63,8 @@ def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLik
             if getattr(metric, "progress", False):
                 status.stop()  # it shows a bar of its own
             try:
+                if metric.looks_at_factors and not any_active:
+                    raise ValueError("no unit is active: each posterior's mean variance is near the prior's")
                 result, protocol = metric.compute(), metric.protocol(len(codes))
             except ValueError as error:
                 result, protocol = math.nan, f"can't be taken: {error}"
@@ -65,8 +77,20 @@ def take(metrics: Mapping[str, CodesMetric], codes: ArrayLike, factors: ArrayLik
     return scores
 
 
-def write_json(scores: Sequence[Score], path: Path) -> None:
-    """`{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; null where it isn't finite."""
+def write_json(
+    scores: Sequence[Score],
+    path: Path,
+    source: Mapping[str, Any] | None = None,
+    terms: Mapping[str, float] | None = None,
+) -> None:
+    """Write `{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; null where it isn't finite.
+
+    Args:
+        scores: all that the file is to hold.
+        path: of the file.
+        source: what was scored, as `"source"`.
+        terms: of the ELBO, as `"terms"`.
+    """
     contents = {
         score.name: {
             "value": score.value if math.isfinite(score.value) else None,
@@ -78,20 +102,23 @@ def write_json(scores: Sequence[Score], path: Path) -> None:
         for score in scores
     }
     versions = {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()}
+    about = {key: dict(value) for key, value in (("source", source), ("terms", terms)) if value}
     path.write_text(
-        json.dumps(contents | {"versions": versions}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(contents | about | {"versions": versions}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
 
 
-def read_json(path: Path) -> list[Score]:
-    """The scores that `write_json` wrote, NaN for null; none where there is no file."""
+def read_json(path: Path, source: Mapping[str, Any] | None = None) -> list[Score]:
+    """The scores that `write_json` wrote, NaN for null; none where there is no file, or one of another source."""
     if not path.is_file():
         return []
     contents = json.loads(path.read_text(encoding="utf-8"))
-    contents.pop("versions", None)
+    if source and contents.get("source", source) != source:
+        return []
     return [
         Score(name, **{**score, "value": math.nan if score["value"] is None else score["value"]})
         for name, score in contents.items()
+        if name not in _NO_SCORES
     ]
 
 

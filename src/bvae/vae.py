@@ -164,18 +164,29 @@ class VAE(LightningModule):
                 checkpoint["vae"][name] = None
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | PathLike, map_location: Any = "cpu", **parts: Any) -> VAE:
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | PathLike,
+        map_location: Any = "cpu",
+        strict: bool = True,
+        weights_only: bool = True,
+        **parts: Any,
+    ) -> VAE:
         """The model of a checkpoint, in evaluation mode. The file is read with `weights_only=True`.
 
         Args:
             checkpoint_path: a file that the trainer saved.
-            map_location: the device to load to, as for `torch.load`.
+            map_location: where to load to, as for `torch.load`: a device, a function or a dict of devices.
+            strict: whether the weights must be those of the parts, all and no others.
+            weights_only: True, as nothing else is read.
             parts: `encoder`, `decoder`, `loss` or `optimizer`, in place of the checkpoint's. Needed for a part that
                 doesn't keep its constructor arguments as attributes, which a checkpoint can't describe. A `scheduler`
                 is none of the model's and is given again to train on.
 
         Raises ValueError for a file that is no checkpoint of a `VAE` or that lacks a part.
         """
+        if not weights_only:
+            raise ValueError(f"weights_only must be True, got {weights_only}: a VAE's checkpoint holds no code")
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
             raise ValueError(f"{checkpoint_path} is no checkpoint of a VAE")
@@ -185,5 +196,6 @@ class VAE(LightningModule):
                 raise ValueError(f"{checkpoint_path} doesn't say how its {name} was made: pass {name}=…")
             parts[name] = build(recipe)
         vae = cls(**parts)
-        vae.load_state_dict(checkpoint["state_dict"])
-        return vae.to(map_location).eval()
+        vae.load_state_dict(checkpoint["state_dict"], strict=strict)
+        devices = {value.device for value in checkpoint["state_dict"].values()}  # that map_location has led to
+        return vae.to(*devices).eval() if len(devices) == 1 else vae.eval()

@@ -27,8 +27,8 @@ def test_rotated_units_leave_no_gap(rotated, factors):
 
 
 def test_squared_correlations_by_hand():
-    factor = np.arange(4)[:, None]
-    half, bump = [0, 0, 1, 1], [0, 1, 1, 0]  # R² of 4/5 and of 0
+    factor = np.tile(np.arange(4), 3)[:, None]
+    half, bump = [0, 0, 1, 1] * 3, [0, 1, 1, 0] * 3  # R² of 4/5 and of 0
     codes = np.array([half, bump]).T
     assert sap(codes, factor, codes, factor, continuous=True) == pytest.approx(0.8)
     assert sap(codes * [1, 0], factor, codes * [1, 0], factor, continuous=True) == pytest.approx(0.8)

@@ -138,6 +138,7 @@ def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = F
         if final and found.scores:
             media["scores"] = _table([field.name for field in fields(Score)], found.scores)
             logger.experiment.summary.update({f"scores/{name}": value for name, value in values.items()})
+            logger.experiment.summary.update({f"terms/{name}": value for name, value in found.terms.items()})
         logger.experiment.log({**media, "trainer/global_step": step})
     elif isinstance(logger, TensorBoardLogger):
         for name, picture in found.pictures.items():

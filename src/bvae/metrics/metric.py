@@ -22,6 +22,7 @@ class CodesMetric(Metric, ABC):
     is_differentiable = False
     higher_is_better = True
     seed: int | None = None  # of what is drawn at random, where something is
+    looks_at_factors = True  # by how much units follow them, however little a unit moves
 
     def __init__(self, **kwargs: Any) -> None:
         """kwargs: those of `torchmetrics.Metric`."""

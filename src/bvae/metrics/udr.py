@@ -25,7 +25,7 @@ def unsupervised_disentanglement_ranking(
             constant ones not, unless given.
         alpha: the Lasso's penalty.
 
-    Returns (M,) numbers between 0 and 1, 0 for a model without informative units. Raises ValueError for fewer models
+    Returns (M,) numbers between 0 and 1, NaN for a model without informative units. Raises ValueError for fewer models
     than two, codes of different images or other shapes.
     """
     if len(models) < 2:
@@ -42,6 +42,8 @@ def unsupervised_disentanglement_ranking(
     return np.array(
         [
             np.median([_likeness(_lasso(one, other, alpha)) for j, other in enumerate(standard) if j != i])
+            if one.shape[1]
+            else np.nan
             for i, one in enumerate(standard)
         ]
     )

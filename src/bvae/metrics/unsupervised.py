@@ -75,9 +75,10 @@ def _covariance(codes: ArrayLike) -> np.ndarray:
 
 
 class TotalCorrelation(CodesMetric):
-    """`total_correlation` as a torchmetric; it looks at no factors."""
+    """`total_correlation` as a torchmetric."""
 
     higher_is_better = False
+    looks_at_factors = False
 
     def protocol(self, n: int) -> str:
         return "Locatello et al. 2019: nats, of a Gaussian fitted to the posterior means"
@@ -87,9 +88,10 @@ class TotalCorrelation(CodesMetric):
 
 
 class WassersteinCorrelation(CodesMetric):
-    """`wasserstein_correlation` as a torchmetric; it looks at no factors."""
+    """`wasserstein_correlation` as a torchmetric."""
 
     higher_is_better = False
+    looks_at_factors = False
 
     def protocol(self, n: int) -> str:
         return "Locatello et al. 2019: squared Wasserstein-2, of a Gaussian fitted to the posterior means"
@@ -99,16 +101,17 @@ class WassersteinCorrelation(CodesMetric):
 
 
 class ActiveUnits(CodesMetric):
-    """`active_units` as a torchmetric; it looks at no factors."""
+    """`active_units` as a torchmetric."""
 
     higher_is_better = None
+    looks_at_factors = False
 
     def __init__(self, threshold: float = 0.01, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.threshold = threshold
 
     def protocol(self, n: int) -> str:
-        return f"Burda et al. 2016: units whose posterior mean has a variance over {self.threshold}"
+        return f"Burda et al. 2016: active units, whose posterior mean has a variance over {self.threshold}"
 
     def score(self, codes: Tensor, factors: Tensor) -> float:
         return active_units(codes, self.threshold)

@@ -158,7 +158,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
             values = unsupervised_disentanglement_ranking(
                 [arrays["codes"] for arrays in codes], [arrays["kl"] > _INFORMATIVE for arrays in codes]
             )
-            udr |= {row.folder: float(value) for row, value in zip(group, values, strict=True)}
+            udr |= {row.folder: float(v) for row, v in zip(group, values, strict=True) if np.isfinite(v)}
     return [replace(row, scores={**row.scores, "udr": udr[row.folder]}) if row.folder in udr else row for row in rows]
 
 

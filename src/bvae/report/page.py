@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from bvae.evaluation import Evaluation
+from bvae.latents import ACTIVE_BELOW
 from bvae.report import figures
 from bvae.scores import readable
 from bvae.vae import VAE
@@ -53,7 +54,7 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | 
         environment()
         .get_template("page.html")
         .render(
-            title=" ".join(overrides) or run.name,
+            title=" ".join(overrides) or (run.name if run.is_dir() else str(run)),
             folder=folder.name,
             date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             versions={name: version(name) for name in ("bvae", "torch", "lightning")}
@@ -63,6 +64,7 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | 
             has_posterior=found.codes.log_variance is not None,
             captions={row.unit: caption(row) for row in found.table},
             factors=found.factor_names,
+            active_below=ACTIVE_BELOW,
             readable=readable,
             settings=settings,
             config=config,
