@@ -209,4 +209,4 @@ def compare_jobs() -> None:
 
 
 if __name__ == "__main__":
-    run_app(main, prepare=folders.going_on, finish=compare_jobs)
+    run_app(main, prepare=lambda typed: folders.with_study(folders.going_on(typed)), finish=compare_jobs)

@@ -17,6 +17,8 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bvae.history import read_history, steps_done
+
 RESULTS = Path(__file__).parent
 KEPT = ("latents.csv", "scores.json", "traversals.png", "traversals.gif", "reconstructions.png")
 SPEED = "train/images_per_second"
@@ -48,8 +50,7 @@ def keep(run: Path, folder: Path) -> None:
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger"))]
     cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        speeds = [float(row[SPEED]) for row in csv.DictReader(file) if row[SPEED]]
+    speeds = [float(row[SPEED]) for row in read_history(run / "metrics.csv")[1] if row[SPEED]]
     seconds = cfg["trainer"]["max_steps"] * cfg["data"]["batch_size"] / statistics.median(speeds)
     about = {"command": f"python train.py {' '.join(own)}", "minutes": round(seconds / 60, 1)}
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -57,12 +58,11 @@ def keep(run: Path, folder: Path) -> None:
 
 
 def curves(metrics: Path, picture: Path) -> None:
-    with metrics.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_history(metrics)[1]
     figure = Figure(figsize=(11, 2.4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
         for name in names:
-            points = [(int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name)]
+            points = [(steps_done(row), float(row[name])) for row in rows if row.get(name)]
             if points:
                 axes.plot(*zip(*points, strict=True), linewidth=0.8)
         axes.set_title(title, fontsize=9)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bvae.cli import InputError
-from bvae.folders import going_on
+from bvae.folders import going_on, with_study
 
 TYPED = ["loss.gamma=100,1000", "seed=0,1"]
 
@@ -44,3 +44,21 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             going_on(command, tmp_path)
+
+
+def test_a_search_of_other_overrides_is_another_study():
+    def study(*typed: str) -> str:
+        return with_study(["hparams=optuna", *typed])[-1]
+
+    first = study("experiment=quick", "loss=capacity")
+    assert first.startswith("hydra.sweeper.study_name=bvae-")
+    assert study("loss=capacity", "experiment=quick", "hydra.sweeper.n_trials=50", "hydra.sweeper.n_jobs=2") == first
+    others = {
+        study("experiment=quick", "loss=beta"),
+        study("experiment=quick", "loss=capacity", "trainer.max_steps=9"),
+        study("experiment=quick", "loss=capacity", "optimized_metric=sap"),
+        study("experiment=quick", "loss=capacity", "hydra.sweeper.direction=minimize"),
+    }
+    assert len(others - {first}) == 4
+    assert study("hydra.sweeper.study_name=mine") == "hydra.sweeper.study_name=mine"
+    assert with_study(["loss=beta"]) == ["loss=beta"]

@@ -67,5 +67,10 @@ def test_pictures_have_a_row_a_unit_and_originals_over_reconstructions(vae, tabl
     assert pair.width > pair.height > 100
 
 
+def test_colour_is_refused_in_place_of_its_red_channel():
+    with pytest.raises(ValueError, match=r"only images of one channel can be drawn.*got \(4, 3, 8, 8\)"):
+        visualization.gray(torch.rand(4, 3, 8, 8))
+
+
 def test_captions_name_what_is_clear(table):
     assert [visualization.caption(row) for row in table] == ["pos X", "mixed (posX)", "at the prior"]

@@ -110,7 +110,9 @@ def evaluate(
         gif = _write_gifs(vae, start, table, folder) if last else None
     vae.train(training)
     value_names = getattr(datamodule, "value_names", {})
-    return Evaluation(codes, factor_names, value_names, table, taken, images, start, pictures, gif, features, source, terms)
+    return Evaluation(
+        codes, factor_names, value_names, table, taken, images, start, pictures, gif, features, source, terms
+    )
 
 
 def _latents(codes: Codes, n: int) -> Tensor:

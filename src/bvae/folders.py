@@ -5,6 +5,7 @@ Processes that a launcher starts import this module for the configuration's reso
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from bvae import interrupts
 from bvae.cli import InputError, input_errors
 
 _RECORD = "multirun.yaml"  # Hydra's
+_OF_HOW_IT_IS_RUN = tuple(f"hydra.sweeper.{key}=" for key in ("n_trials", "n_jobs", "max_failure_rate", "storage"))
 _NOT_OF_THE_JOBS = ("hydra.", "hydra/", "+hydra", "~hydra", "sweep=")
 
 
@@ -104,6 +106,22 @@ def going_on(arguments: Sequence[str], root: Path = Path("multirun")) -> list[st
         if _recorded(folder / _RECORD) != typed:
             raise InputError(f"sweep={folder} was typed otherwise: {' '.join(_recorded(folder / _RECORD))}")
     return [*arguments, f"hydra.sweep.dir={folder}"]
+
+
+def with_study(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command, with a name for its Optuna study that only a command of the same overrides shares.
+
+    Trials of another model, budget or score would mislead the search. How many trials are run, and how many at a time,
+    makes no difference.
+    """
+    named = any(argument.lstrip("+").startswith("hydra.sweeper.study_name=") for argument in arguments)
+    if "hparams=optuna" not in arguments or named:
+        return list(arguments)
+    of_the_sweeper = [argument for argument in arguments if argument.startswith(("hydra.sweeper.", "+hydra.sweeper."))]
+    typed = [argument for argument in arguments if not argument.startswith("-")]
+    told_apart = _of_the_jobs(typed) + [word for word in of_the_sweeper if not word.startswith(_OF_HOW_IT_IS_RUN)]
+    name = hashlib.sha256("\n".join(sorted(told_apart)).encode()).hexdigest()[:8]
+    return [*arguments, f"hydra.sweeper.study_name=bvae-{name}"]
 
 
 def _recorded(path: Path) -> list[str]:

@@ -23,12 +23,19 @@ _GIF_MILLISECONDS = 80  # a frame
 _GAP = 4  # pixels between pictures
 
 
+def gray(images: Tensor) -> Tensor:
+    """(N, 1, H, W) -> (N, H, W); raises ValueError for images in colour, of which a channel would be drawn."""
+    if images.shape[1] != 1:
+        raise ValueError(f"only images of one channel can be drawn, (N, 1, H, W), got {tuple(images.shape)}")
+    return images[:, 0]
+
+
 @torch.no_grad()
 def reconstructions(vae: VAE, images: Tensor) -> Image.Image:
     """Originals over their reconstructions: (N, 1, H, W) -> a picture of two rows and N columns."""
     decoded = vae.reconstruct(images.to(vae.device)).float().cpu()
     figure = Figure(figsize=(len(images) + 1.2, 2.2), dpi=100, layout="constrained")
-    _show(figure, torch.stack((images.cpu(), decoded))[:, :, 0], ["original", "reconstruction"])
+    _show(figure, torch.stack((gray(images.cpu()), gray(decoded))), ["original", "reconstruction"])
     return _render(figure)
 
 
@@ -46,7 +53,7 @@ def traverse(vae: VAE, latents: Tensor, values: Tensor) -> Tensor:
     codes = latents.repeat(len(units), len(values), 1)
     codes[units, :, units] = values.to(codes)
     images = vae.decode(codes.flatten(0, 1).to(vae.device)).sigmoid().float().cpu()
-    return images[:, 0].unflatten(0, codes.shape[:2])
+    return gray(images).unflatten(0, codes.shape[:2])
 
 
 def traversals(vae: VAE, latents: Tensor, table: Sequence[LatentUnit], columns: int = 11) -> Image.Image:

@@ -79,6 +79,27 @@ def test_the_page_links_each_report_and_draws_each_score_by_the_swept_key(sweep)
     assert "Mean mig by loss.gamma: 100: 0.01; 1000: 0.1" in page
 
 
+def test_a_search_has_a_title_of_one_line_and_no_legend_of_its_trials(tmp_path):
+    for number in range(6):
+        overrides = [f"loss.gamma={100 + number / 7}", f"optimizer.lr={1e-4 * (1 + number / 7)}"]
+        job(tmp_path / str(number), overrides, [1.0] * 3, 0.1 * number)
+    compare(tmp_path)
+    page = (tmp_path / "sweep.html").read_text()
+    assert "<h1>loss.gamma (6 values) optimizer.lr (6 values)</h1>" in page
+    assert 'class="legend"' not in page
+
+
+def test_a_legend_stands_beside_the_plot_where_it_takes_no_room_from_the_axes(tmp_path):
+    jobs = [(gamma, lr) for gamma in (10, 100) for lr in (0.1, 0.2)]
+    for number, (gamma, lr) in enumerate(jobs):
+        job(tmp_path / str(number), [f"loss.gamma={gamma}", f"optimizer.lr={lr}"], [1.0] * 3, 0.1 * number)
+    compare(tmp_path)
+    page = (tmp_path / "sweep.html").read_text()
+    assert "</i>optimizer.lr=0.1</li>" in page
+    assert "optimizer.lr=0.1</text>" not in page
+    assert "optimizer.lr=0.1 -->" not in page
+
+
 def test_a_job_that_was_killed_is_a_row_too(tmp_path):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "job.json").write_text(

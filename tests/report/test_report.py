@@ -127,9 +127,17 @@ def test_responses_are_means_over_all_other_factors():
     assert "from -1.50 to +1.50" in curve.alt
 
 
+def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_path):
+    lines = ["step,train/kl,val/mig", "9,1.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    kl, mig = figures.training_curves(tmp_path / "metrics.csv")
+    assert "KL (nats) over 20 steps" in kl.alt
+    assert "MIG over 20 steps" in mig.alt
+
+
 def test_long_histories_are_averaged_to_few_points(tmp_path):
     lines = ["step,train/reconstruction,val/mig", *(f"{step},{step % 2},{''}" for step in range(3_000))]
-    (tmp_path / "metrics.csv").write_text("\n".join(lines))
+    (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
     (plot,) = figures.training_curves(tmp_path / "metrics.csv")
     assert "over 2,99" in plot.alt
     assert len(plot.svg) < 60_000

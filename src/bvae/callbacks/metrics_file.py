@@ -11,6 +11,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from bvae.history import read_history, steps_done
+
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ class _Writer(ExperimentWriter):
         super().__init__(log_dir)
         self._path = Path(self.metrics_file_path)
         self._failed = False
-        self._header = _read(self._path)[0] if self._path.is_file() else []
+        self._header = read_history(self._path)[0] if self._path.is_file() else []
         self.metrics_keys = list(self._header)
 
     def _check_log_dir_exists(self) -> None:
@@ -51,7 +53,7 @@ class _Writer(ExperimentWriter):
             if self.metrics_keys == self._header:
                 self._append()
             else:
-                rows = _read(self._path)[1] if self._header else []
+                rows = read_history(self._path)[1] if self._header else []
                 _write(self._path, self.metrics_keys, [*rows, *self.metrics])
                 self._header = list(self.metrics_keys)
             self.metrics = []
@@ -77,16 +79,8 @@ def go_back(path: Path, step: int) -> None:
     """Drop a `metrics.csv`'s rows that a run which goes on from this step will write again, and a torn last line."""
     if not path.is_file():
         return
-    keys, rows = _read(path)
-    # A training row counts the steps before its own, a row of pictures and scores those done.
-    kept = [row for row in rows if int(row["step"]) + bool(row.get("train/loss")) <= step]
-    _write(path, keys, kept)
-
-
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(keepends=True))
-    return list(reader.fieldnames or ()), list(reader)
+    keys, rows = read_history(path)
+    _write(path, keys, [row for row in rows if steps_done(row) <= step])
 
 
 def _write(path: Path, keys: list[str], rows: list[dict]) -> None:

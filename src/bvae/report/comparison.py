@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bvae import jobs, scores
+from bvae.history import read_history, steps_done
 from bvae.jobs import Job
 from bvae.latents import ACTIVE_BELOW
 from bvae.metrics import unsupervised_disentanglement_ranking
@@ -80,7 +81,7 @@ def compare(sweep: Path) -> list[Row]:
         environment()
         .get_template("sweep.html")
         .render(
-            title=" ".join(f"{key}={','.join(values)}" for key, values in swept.items()) or sweep.name,
+            title=" ".join(_title(key, values) for key, values in swept.items()) or sweep.name,
             folder=sweep.name,
             date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             rows=[(row, _report(row)) for row in rows],
@@ -95,6 +96,12 @@ def compare(sweep: Path) -> list[Row]:
     )
     (sweep / "sweep.html").write_text(page, encoding="utf-8")
     return rows
+
+
+def _title(key: str, values: Sequence[str]) -> str:
+    """A swept key with its values, or their number where they are a search's or fill a line."""
+    listed = ",".join(values)
+    return f"{key}={listed}" if len(listed) <= 40 else f"{key} ({len(values)} values)"
 
 
 def _terminal_table(rows: Sequence[Row]) -> Table:
@@ -138,11 +145,10 @@ def _end(path: Path) -> tuple[int | None, dict[str, float]]:
     """The last step and the final terms of a `metrics.csv`."""
     if not path.is_file():
         return None, {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("train/loss")][-_LAST_ROWS:]
+    rows = [row for row in read_history(path)[1] if row.get("train/loss")][-_LAST_ROWS:]
     if not rows:
         return None, {}
-    return int(rows[-1]["step"]) + 1, {t: float(np.mean([float(row[f"train/{t}"]) for row in rows])) for t in _TERMS}
+    return steps_done(rows[-1]), {t: float(np.mean([float(row[f"train/{t}"]) for row in rows])) for t in _TERMS}
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
@@ -189,6 +195,7 @@ def _search(rows: Sequence[Row]) -> dict[str, list[figures.Plot]]:
 
     study = optuna.load_study(study_name=sweeper["study_name"], storage=sweeper["storage"])
     values = [math.nan if trial.value is None else trial.value for trial in study.trials]
+    values = [value if math.isfinite(value) else math.nan for value in values]  # of a score that isn't defined
     wanted = yaml.safe_load((rows[0].folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))["optimized_metric"]
     return {"trial": [figures.history(wanted, values, study.direction == optuna.study.StudyDirection.MAXIMIZE)]}
 
@@ -207,7 +214,7 @@ def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]], names: Sequence[
                 if value is not None:
                     others = " ".join(f"{k}={row.keys.get(k, '')}" for k in swept if k not in (key, SEED))
                     lines.setdefault(others, {}).setdefault(row.keys.get(key, ""), []).append(value)
-            if len(lines) > _MOST_LINES:
+            if len(lines) > _MOST_LINES or all(len(line) == 1 for line in lines.values()):  # as a search's are
                 lines = {"": {v: [found for line in lines.values() for found in line.get(v, ())] for v in values}}
             if sum(len(points) for points in lines.values()) > 1:
                 plots.setdefault(key, []).append(figures.against(name, key, values, lines))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from bvae.history import read_history, steps_done
 
 _INK = "#010203"  # stands for the page's text colour, which depends on the room's light
 _STYLE = {
@@ -36,6 +37,7 @@ class Plot:
     title: str
     alt: str  # what it shows, for those who don't see it
     svg: str
+    legend: tuple[tuple[str, str], ...] = ()  # colours and what they stand for, beside the picture where they are long
 
 
 def training_curves(path: Path) -> list[Plot]:
@@ -65,11 +67,10 @@ def training_curves(path: Path) -> list[Plot]:
 def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Each column's steps and values, averaged to few points."""
     columns: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch"):
-                    columns.setdefault(name, []).append((float(row["step"]) + 1, float(value)))
+    for row in read_history(path)[1]:
+        for name, value in row.items():
+            if value and name not in ("step", "epoch"):
+                columns.setdefault(name, []).append((steps_done(row), float(value)))
     averaged = {}
     for name, points in columns.items():
         blocks = np.array_split(np.array(points), min(len(points), _MOST_POINTS))
@@ -106,31 +107,38 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
     place = dict(zip(values, numbers if numbers is not None else range(len(values)), strict=True))
 
     def draw(axes: Axes) -> None:
-        for colour, (label, results) in enumerate(lines.items()):
+        for colour, results in enumerate(lines.values()):
             where = sorted(results, key=place.__getitem__)
             if len(values) <= _MOST_VALUES:
                 means = [np.mean(results[value]) for value in where]
-                axes.plot([place[value] for value in where], means, color=f"C{colour % 10}", label=label, linewidth=1.2)
+                axes.plot([place[value] for value in where], means, color=f"C{colour % 10}", linewidth=1.2)
             for value in where:
                 axes.plot([place[value]] * len(results[value]), results[value], "o", color=f"C{colour % 10}", ms=3.5)
         if numbers is None:
-            axes.set_xticks(range(len(values)), values)
+            axes.set_xticks(range(len(values)), [_short(value) for value in values])
+            if sum(len(_short(value)) for value in values) > 40:
+                axes.tick_params(axis="x", rotation=30)
         elif min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
             axes.set_xscale("log")
         axes.set_xlabel(key)
-        if 1 < len(lines) <= _MOST_VALUES:
-            axes.legend(fontsize=7.5)
 
     means = "; ".join(
         f"{f'{label}, ' if label else ''}{value}: {np.mean(found):.3g}"
         for label, results in lines.items()
         for value, found in results.items()
     )
-    return _plot(name.replace("_", " "), f"Mean {name} by {key}: {means}", draw)
+    plot = _plot(name.replace("_", " "), f"Mean {name} by {key}: {means}", draw)
+    colours = matplotlib.colormaps["tab10"].colors
+    legend = ((matplotlib.colors.to_hex(colours[n % 10]), label) for n, label in enumerate(lines) if len(lines) > 1)
+    return replace(plot, legend=tuple(legend))
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 14 else f"{value[:6]}…{value[-7:]}"
 
 
 def history(name: str, values: Sequence[float], maximize: bool) -> Plot:
-    """A search's trials, NaN for one that failed, and the best so far."""
+    """A search's trials, NaN for one that failed or whose score isn't defined, and the best so far."""
     best = (np.fmax if maximize else np.fmin).accumulate(np.array(values, dtype=float))
 
     def draw(axes: Axes) -> None:
@@ -140,7 +148,8 @@ def history(name: str, values: Sequence[float], maximize: bool) -> Plot:
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         axes.legend(fontsize=7.5)
 
-    return _plot(f"{name} over the search", f"{name} of {len(values)} trials, the best {best[-1]:.3g}", draw)
+    found = "none of them defined" if np.isnan(best[-1]) else f"the best {best[-1]:.3g}"
+    return _plot(f"{name} over the search", f"{name} of {len(values)} trials, {found}", draw)
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:

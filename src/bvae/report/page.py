@@ -21,7 +21,7 @@ from bvae.latents import ACTIVE_BELOW
 from bvae.report import figures
 from bvae.scores import readable
 from bvae.vae import VAE
-from bvae.visualization import TRAVERSAL_RANGE, caption, traverse
+from bvae.visualization import TRAVERSAL_RANGE, caption, gray, traverse
 
 _SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer.max_steps", "trainer.precision")
 _COLUMNS = 11  # of the traversals
@@ -117,7 +117,7 @@ def _traversals(vae: VAE, start: Tensor) -> dict[int, str]:
 def _reconstructions(vae: VAE, images: Tensor) -> list[tuple[str, str]]:
     """Originals and their reconstructions."""
     decoded = vae.reconstruct(images)
-    return [("original", _strip(images[:, 0])), ("reconstruction", _strip(decoded[:, 0]))]
+    return [("original", _strip(gray(images))), ("reconstruction", _strip(gray(decoded)))]
 
 
 def _strip(pictures: Tensor) -> str:
