@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch.trainer.states import RunningStage
 from runs import offline_runs, run_folder
 
+from bvae.data import DSpritesDataModule
 from bvae.data.datamodule import Batches
 
 RUN = (
@@ -27,17 +30,28 @@ def losses(run: Path) -> np.ndarray:
         return np.array([float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]])
 
 
+def batches(number: int, *arguments: int, **more: int) -> list[np.ndarray]:
+    """The images of an epoch's batches."""
+    of = Batches(None, np.arange(number), *arguments, **more)
+    return [of.indices_of(n) for n in range(len(of))]
+
+
 def test_processes_get_parts_of_the_same_batches_that_one_would_get():
-    indices = np.arange(103)
-    alone = list(Batches(indices, 8, seed=3))
-    parts = [list(Batches(indices, 4, seed=3, rank=rank, world_size=2)) for rank in (0, 1)]
+    alone = batches(103, 8, seed=3)
+    parts = [batches(103, 4, seed=3, rank=rank, world_size=2) for rank in (0, 1)]
     assert len(parts[0]) == len(parts[1]) == len(alone) == 13
     for whole, first, second in zip(alone, *parts, strict=True):
         assert np.concatenate((first, second)).tolist() == whole.tolist()
-    assert len(list(Batches(np.arange(9), 4, rank=1, world_size=2))) == 1  # one image can't be shared
-    resumed = Batches(indices, 4, seed=3, rank=1, world_size=2)
-    resumed.done = 5
-    assert next(iter(resumed)).tolist() == parts[1][5].tolist()
+    assert len(batches(9, 4, rank=1, world_size=2)) == 1  # one image can't be shared
+
+
+def test_lightning_leaves_the_parts_as_they_are(cache_dir):
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
+    data = DSpritesDataModule(cache_dir=str(cache_dir), val_fraction=0.1)
+    data.trainer = trainer
+    data.setup()
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert trainer._data_connector._prepare_dataloader(loader, shuffle=True, mode=RunningStage.TRAINING) is loader
 
 
 @pytest.mark.slow

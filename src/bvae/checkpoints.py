@@ -62,7 +62,8 @@ def disk_is_full(error: OSError) -> bool:
 def newest(folder: Path) -> tuple[Path, int]:
     """The checkpoint in the folder with the most steps among those that are whole, and its steps.
 
-    A file that is torn is named in the log. Raises ValueError where none is whole.
+    Of those of one step it is the last by name. A file that is torn is named in the log. Raises ValueError where none
+    is whole.
     """
     found = []
     for path in folder.glob("*.ckpt"):
@@ -72,7 +73,7 @@ def newest(folder: Path) -> tuple[Path, int]:
             log.warning("%s is torn; an earlier checkpoint is used", path)
     if not found:
         raise ValueError(f"{folder} holds no checkpoint to go on from")
-    step, path = max(found, key=lambda pair: pair[0])
+    step, path = max(found)
     return path, step
 
 

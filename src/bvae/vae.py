@@ -37,6 +37,14 @@ def _set_random_states(states: dict[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state.cpu(), device)
 
 
+def _of_every_process(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    if not torch.distributed.is_initialized():
+        return [states]
+    every: list = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(every, states)
+    return every
+
+
 class NotFinite(ArithmeticError):
     """The loss has become NaN or infinite; the message names the step and the terms."""
 
@@ -72,7 +80,7 @@ class VAE(LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self._random_states: dict[str, Tensor] = {}
+        self._random_states: list[dict[str, Tensor]] = []  # of a training that goes on, by process
 
     def encode(self, images: Tensor) -> Posterior:
         """(B, C, H, W) in [0, 1] -> q(z|x): mean and log σ², each (B, D)."""
@@ -138,23 +146,33 @@ class VAE(LightningModule):
             return {"optimizer": optimizer}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
-    def on_train_start(self) -> None:
-        if self.global_rank:  # else each process would draw the same noise
-            torch.manual_seed(torch.initial_seed() + self.global_rank + self.global_step)
+    def on_fit_start(self) -> None:
+        if self.global_rank < len(self._random_states):
+            _set_random_states(self._random_states[self.global_rank])
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        if self._random_states:  # of a training that goes on, which making the data loaders has drawn from since
-            if not self.global_rank:
-                _set_random_states(self._random_states)
-            self._random_states = {}
+    def on_train_start(self) -> None:
+        if self.global_rank >= max(len(self._random_states), 1):  # else each process would draw the same noise
+            torch.manual_seed(torch.initial_seed() + self.global_rank + self.global_step)
+        self._random_states = []
+
+    def on_validation_start(self) -> None:
+        self._before_validation = _random_states()
+
+    def on_validation_end(self) -> None:
+        _set_random_states(self._before_validation)  # a training that is ended validates once more than one that isn't
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._random_states = checkpoint.get("random_states", {})
+        states = checkpoint.get("random_states", [])
+        self._random_states = [states] if isinstance(states, dict) else states  # of one process, as it once was
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        if batches["is_last_batch"] and batches["current"]["ready"] == batches["current"]["completed"]:
+            # The training was ended with an epoch. Lightning would add a batch to that epoch.
+            batches["current"] = dict.fromkeys(batches["current"], 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in self.state_dict().values()):
             raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
-        checkpoint["random_states"] = _random_states()
+        checkpoint["random_states"] = _of_every_process(_random_states())
         checkpoint["vae"] = {}
         for name in _PARTS:
             try:

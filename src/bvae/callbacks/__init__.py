@@ -1,5 +1,6 @@
 """When to draw, what to log, how to stop."""
 
+from bvae.callbacks.checkpoint import StepCheckpoint
 from bvae.callbacks.information import InformationCheck
 from bvae.callbacks.interrupt import GracefulInterrupt
 from bvae.callbacks.loggers import WandbRun, finish, log_evaluation, quiet, remember_run, run_of, wandb_settings
@@ -13,6 +14,7 @@ __all__ = [
     "InformationCheck",
     "LatentPictures",
     "MetricsFile",
+    "StepCheckpoint",
     "StepProgress",
     "Throughput",
     "WandbRun",

@@ -34,6 +34,7 @@ class GracefulInterrupt(Checkpoint):
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may take signals
 
@@ -48,6 +49,9 @@ class GracefulInterrupt(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if trainer.global_step == self._step:
+            return  # a gradient that is being accumulated would be lost
+        self._step = trainer.global_step
         if self.signal is None and interrupts.asked():
             self.signal = signal.SIGINT
         asked = int(self.signal or 0)

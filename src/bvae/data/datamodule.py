@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +13,7 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from bvae.data import archives, cache, download
 from bvae.data.dsprites import FACTOR_NAMES, IMAGE_SIZE, NUM_IMAGES, SHAPE_NAMES, factors_of, render_all
@@ -51,40 +51,76 @@ class Positions(Dataset):
         return torch.from_numpy(indices), torch.from_numpy(factors_of(indices))
 
 
-class Batches(Sampler[np.ndarray]):
-    """The given indices in batches: in order, or with a seed shuffled without replacement, anew each epoch.
+class Batches(Dataset):
+    """Batches of the given images by number: in order, or with a seed shuffled without replacement, anew each epoch.
 
-    The order is a function of the seed and the epoch, which Lightning sets by `set_epoch`. The first `done` batches
-    are left out once, by a training that goes on. Of several processes each gets its part of every batch, which is
-    `batch_size` times as large as their number; the last batch is left out where it can't give each of them one.
+    Numbers count on over the epochs: the one after an epoch's last batch is the next epoch's first. Of several
+    processes each gets its part of every batch, which is `batch_size` times as large as their number; the last batch is
+    left out where it can't give each of them one.
     """
 
     def __init__(
-        self, indices: np.ndarray, batch_size: int, seed: int | None = None, rank: int = 0, world_size: int = 1
+        self,
+        images: Dataset,
+        indices: np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
+        self.images = images
         self.indices = indices
         self.batch_size = batch_size * world_size  # of all processes
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.done = 0
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        self._epoch, self._order = None, indices
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)
         return whole + (rest >= self.world_size)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        indices = self.indices
-        if self.seed is not None:
-            indices = np.random.default_rng((self.seed, self.epoch)).permutation(indices)
-        done, self.done = self.done, 0
-        for batch in range(done, len(self)):
-            start = batch * self.batch_size
-            yield np.array_split(indices[start : start + self.batch_size], self.world_size)[self.rank]
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.images[self.indices_of(number)]
+
+    def indices_of(self, number: int) -> np.ndarray:
+        """The images of a batch, (B,)."""
+        epoch, batch = divmod(number, len(self))
+        if self.seed is not None and epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self.indices)
+        start = batch * self.batch_size
+        return np.array_split(self._order[start : start + self.batch_size], self.world_size)[self.rank]
+
+
+class Numbers(DistributedSampler):
+    """The numbers of as many batches as an epoch has, from the one that a training has come to.
+
+    A DistributedSampler, as each batch is one of all processes: Lightning leaves it as it is.
+
+    Args:
+        batches: which each process takes its part of.
+        taken: says how many have been taken before.
+    """
+
+    def __init__(self, batches: Batches, taken: Callable[[], int]) -> None:
+        super().__init__(batches, num_replicas=1, rank=0)
+        self.taken = taken
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.taken()
+        if first % len(self) == 0:
+            torch.empty((), dtype=torch.int64).random_()  # as a loader's own seed was drawn: the noise comes after it
+        yield from range(first, first + len(self))
+
+
+class Resumable(DataLoader):
+    """A loader that begins where the training goes on, by its sampler: it has no state of its own to keep."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing to take back."""
 
 
 @lru_cache
@@ -188,44 +224,48 @@ class DSpritesDataModule(LightningDataModule):
         return archives.read(archive)
 
     def setup(self, stage: str | None = None) -> None:
-        self.images = PackedImages(self.cache_file)
+        self._packed = PackedImages(self.cache_file)
         order = np.random.default_rng(self.seed).permutation(NUM_IMAGES)
         held_out = round(self.val_fraction * NUM_IMAGES)
         self._val_indices, self._train_indices = np.sort(order[:held_out]), np.sort(order[held_out:])
         self._eval_indices = np.random.default_rng(0).permutation(NUM_IMAGES)[: self.eval_images]
 
-    def _loader(self, batches: Batches) -> DataLoader:
-        images = Positions() if self.on_device else self.images
-        return DataLoader(images, sampler=batches, batch_size=None, num_workers=self.num_workers)
+    def _batches(self, indices: np.ndarray, *arguments: int | None) -> Batches:
+        return Batches(Positions() if self.on_device else self._packed, indices, *arguments)
+
+    def _loader(self, batches: Batches, sampler: Numbers | None = None) -> DataLoader:
+        own = torch.Generator()  # to begin to load leaves the generator alone that the training's noise comes from
+        return Resumable(batches, sampler=sampler, batch_size=None, num_workers=self.num_workers, generator=own)
 
     def train_dataloader(self) -> DataLoader:
-        batches = Batches(self._train_indices, self.batch_size, self.seed, *self._processes())
-        if self.trainer is not None:
-            taken = self.trainer.global_step * self.trainer.accumulate_grad_batches
-            batches.done = taken % len(batches)
-        return self._loader(batches)
+        batches = self._batches(self._train_indices, self.batch_size, self.seed, *self._processes())
+        return self._loader(batches, Numbers(batches, self._taken))
 
     def val_dataloader(self) -> DataLoader | list:
-        held_out = Batches(self._val_indices, self.batch_size, None, *self._processes())
-        return self._loader(held_out) if len(held_out) else []
+        batches = self._batches(self._val_indices, self.batch_size, None, *self._processes())
+        return self._loader(batches, Numbers(batches, lambda: 0)) if len(batches) else []
 
     def _processes(self) -> tuple[int, int]:
         """This process's rank, and how many train together."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    def _taken(self) -> int:
+        """How many batches the training has taken: unlike Lightning's epoch, the same however it was ended before."""
+        return 0 if self.trainer is None else self.trainer.fit_loop.total_batch_idx + 1
+
     def predict_dataloader(self) -> DataLoader:
         """The images for evaluation, the same ones in the same order at every call and for every seed."""
-        return self._loader(Batches(self._eval_indices, 500))
+        return self._loader(self._batches(self._eval_indices, 500))
 
     def test_dataloader(self) -> DataLoader:
         """Every image, in the archive's order."""
-        return self._loader(Batches(np.arange(NUM_IMAGES), 500))
+        return self._loader(self._batches(np.arange(NUM_IMAGES), 500))
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         packed, factors = batch
         if self.on_device:
             positions = packed
             if self._resident is None or self._resident.device != positions.device:
-                self._resident = self.images.to(positions.device)
+                self._resident = self._packed.to(positions.device)
             packed = self._resident[positions]
         return unpack(packed), factors
