@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import multiprocessing
+import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import h5py
 import numpy as np
@@ -13,6 +19,7 @@ import pytest
 from bvae.data import cache
 from bvae.data.datamodule import DSpritesDataModule
 from bvae.data.dsprites import NUM_IMAGES, render_all
+from bvae.data.files import locked
 
 
 def blocks_of(value: int):
@@ -68,7 +75,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
 
     with pytest.raises(ValueError, match="the source broke"):
         cache.prepare(tmp_path / "cache.h5", "broken", broken)
-    assert [path.name for path in tmp_path.iterdir()] == ["cache.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.h5.lock"]
 
 
 def test_no_room_is_said_in_a_sentence_and_the_old_file_stays(tmp_path, monkeypatch):
@@ -79,6 +86,58 @@ def test_no_room_is_said_in_a_sentence_and_the_old_file_stays(tmp_path, monkeypa
     with pytest.raises(OSError, match=r"no room in .*: 377 MB are needed, 10 MB are free"):
         cache.prepare(old, "ones", blocks_of(1))
     assert old.read_bytes() == b"damaged, but not ours to lose"
+
+
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """A user to whom the folder isn't writable, in it."""
+    before, user = folder.stat().st_mode, os.geteuid()
+    folder.chmod(0o555)
+    parents = [parent for parent in folder.parents if parent.stat().st_uid == user and not parent.stat().st_mode & 1]
+    for parent in parents:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        folder.chmod(before)
+
+
+def test_a_whole_file_is_served_from_a_folder_that_can_not_be_written(tmp_path):
+    cache.prepare(tmp_path / "cache.h5", "ones", blocks_of(1))
+    (tmp_path / "cache.h5.lock").unlink()
+    with nobody(tmp_path):
+        cache.prepare(tmp_path / "cache.h5", "ones", must_not_render)
+        assert cache.open_images(tmp_path / "cache.h5")[0, 0] == 1
+        with pytest.raises(OSError, match=r"^can't write .*other\.h5: Permission denied; choose .* data\.cache_dir="):
+            cache.prepare(tmp_path / "other.h5", "ones", must_not_render)
+    (tmp_path / "cache.h5").chmod(0o200)
+    with nobody(tmp_path), pytest.raises(OSError, match=r"^can't read .*cache\.h5: Permission denied; have its owner"):
+        cache.prepare(tmp_path / "cache.h5", "ones", must_not_render)
+    (tmp_path / "cache.h5").chmod(0o600)
+    cache.prepare(tmp_path / "cache.h5", "ones", must_not_render)  # what can't be read isn't damaged
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / "file"
+    path.with_name("file.lock").touch()  # left over
+    with locked(path):
+        path.write_text("made")
+
+
+def test_a_wait_says_for_what(tmp_path, caplog):
+    with (tmp_path / "file.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        Timer(0.2, lambda: fcntl.flock(held, fcntl.LOCK_UN)).start()
+        with locked(tmp_path / "file"):
+            assert caplog.messages == [f"Waiting for another process to make {tmp_path / 'file'}"]
 
 
 def _prepare_and_report(path: Path, made: multiprocessing.Queue) -> None:

@@ -111,7 +111,7 @@ def _read_npz(path: Path) -> Iterator[np.ndarray]:
 
 
 def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
-    with h5py.File(path, "r") as archive:
+    with h5py.File(path, "r", locking=False) as archive:
         for key in ("imgs", "latents/classes"):
             if key not in archive:
                 raise ValueError(f"{path} holds no dSprites: the key {key!r} is missing")
@@ -144,7 +144,7 @@ def _write_npz(path: Path, blocks: Iterator[np.ndarray]) -> None:
 
 
 def _write_hdf5(path: Path, blocks: Iterator[np.ndarray]) -> None:
-    with h5py.File(path, "w") as archive:
+    with h5py.File(path, "w", locking=False) as archive:
         for key, array in (("latents/classes", _latent_classes()), ("latents/values", _latent_values())):
             archive.create_dataset(key, data=array, compression="gzip")
         chunks = (_BLOCK // 4, IMAGE_SIZE, IMAGE_SIZE)

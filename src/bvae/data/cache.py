@@ -9,10 +9,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from filelock import FileLock
 
 from bvae.data.dsprites import FACTOR_NAMES, FACTOR_SIZES, IMAGE_BYTES, NUM_IMAGES
-from bvae.data.files import atomic_write, check_room
+from bvae.data.files import atomic_write, check_room, locked
 
 SHAPE = (NUM_IMAGES, IMAGE_BYTES)
 _log = logging.getLogger(__name__)
@@ -27,13 +26,15 @@ def prepare(path: Path, source: str, blocks: Callable[[], Iterable[np.ndarray]])
         source: where the images come from, in words.
         blocks: yields the images, (n, 512) uint8 at a time.
 
-    Raises OSError where it can't be written; a file that stood there before is then left as it was.
+    A file that is whole needs no lock and no folder that can be written. Raises OSError where the file can't be read or
+    can't be written; one that stood there before is then left as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    if _is_whole(path):
+        return
+    with locked(path):
+        if _is_whole(path):  # by now
+            return
         if path.exists():
-            if _is_whole(path):
-                return
             _log.warning("%s is damaged and is made again", path)
         check_room(path.parent, int(np.prod(SHAPE)))
         images = blocks()  # a source that can't be had is no failure to write
@@ -43,14 +44,14 @@ def prepare(path: Path, source: str, blocks: Callable[[], Iterable[np.ndarray]])
 
 def open_images(path: Path) -> np.ndarray:
     """The cache file's images, memory-mapped: (737280, 512) uint8."""
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         offset = file["images"].id.get_offset()
     return np.memmap(path, np.uint8, "r", offset, SHAPE)
 
 
 def _write(path: Path, source: str, blocks: Iterable[np.ndarray]) -> None:
     digest = hashlib.sha256()
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking=False) as file:
         images = file.create_dataset("images", SHAPE, np.uint8)
         start = 0
         for block in blocks:
@@ -65,7 +66,14 @@ def _write(path: Path, source: str, blocks: Iterable[np.ndarray]) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        with h5py.File(path, "r") as file:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        hint = "have its owner make it readable, or choose a folder of your own with data.cache_dir=…"
+        raise OSError(f"can't read {path}: {error.strerror}; {hint}") from error
+    try:
+        with h5py.File(path, "r", locking=False) as file:
             if file["images"].shape != SHAPE or file["images"].dtype != np.uint8:
                 return False
             expected = file.attrs["sha256"]

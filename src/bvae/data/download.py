@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from bvae.data.files import locked
 
 URL = (
     "https://raw.githubusercontent.com/deepmind/dsprites-dataset/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5"
@@ -29,9 +30,8 @@ def download(url: str, path: Path, md5: str) -> None:
 
     Raises OSError when the transfer broke three times and ValueError when the file has another md5.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with FileLock(path.with_name(path.name + ".lock")):
+    with locked(path):
         if path.exists() and _md5(path) == md5:
             return
         resumed = _fetch(url, part)

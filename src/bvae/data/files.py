@@ -1,8 +1,10 @@
-"""Files written whole or not at all, and progress while they are written."""
+"""Files written whole or not at all, by one process at a time, and progress while they are written."""
 
 from __future__ import annotations
 
+import logging
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +13,13 @@ from pathlib import Path
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_log = logging.getLogger(__name__)
 
 
 def check_room(folder: Path, size: int) -> None:
@@ -21,9 +30,36 @@ def check_room(folder: Path, size: int) -> None:
 
 
 @contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file; says what it waits for.
+
+    Where there are no locks it goes on without: a file that is made twice and renamed into place costs time alone.
+    Raises OSError where the folder can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # For reading, as another person's lock file may not be writable.
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OSError(f"can't write {path}: {error.strerror}; choose a folder with data.cache_dir=…") from error
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.warning("Waiting for another process to make %s", path)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:
+                _log.info("%s has no locks: another process may make %s too", path.parent, path.name)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and deleted when it doesn't."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")  # of this process on this machine
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
