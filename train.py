@@ -83,7 +83,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
     from bvae.checks import finite, whole
     from bvae.evaluation import evaluate, show
     from bvae.report import report
-    from bvae.vae import VAE, NotFinite
+    from bvae.vae import VAE, NotFinite, WrongImages
 
     quiet()
     keep_freed_memory()
@@ -129,6 +129,8 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
                 remember_run(trainer.loggers, output)
         try:
             trainer.fit(vae, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except WrongImages as error:
+            raise InputError(str(error)) from error
         except NotFinite as error:
             raise InputError(f"{error}; {advice(output / 'checkpoints')}") from error
         except RuntimeError as error:

@@ -9,9 +9,9 @@ from torch import nn
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from bvae.data import DSpritesDataModule, render
 from bvae.latents import sample_images
-from bvae.losses import Capacity
+from bvae.losses import ELBO, Capacity
 from bvae.recipes import build, describe
-from bvae.vae import VAE
+from bvae.vae import VAE, WrongImages
 
 
 def parameters(module: nn.Module) -> int:
@@ -132,3 +132,10 @@ def test_an_initialisation_that_is_dead_as_published_learns_where_the_offset_is_
     images = DSpritesDataModule(cache_dir=str(cache_dir), batch_size=16, eval_images=1_000)
     assert largest_deviation(images, charge_offset=False) < 0.02
     assert largest_deviation(images, charge_offset=True) > 0.1
+
+
+@pytest.mark.parametrize("encoder", [ConvEncoder, MLPEncoder])
+def test_images_of_another_shape_are_refused_in_a_sentence(encoder):
+    vae = VAE(encoder(2), ConvDecoder(2), ELBO())
+    with pytest.raises(WrongImages, match=r"takes images of 1×64×64, got .* = \(2, 3, 64, 64\); images\.mean\(dim=1"):
+        vae(torch.rand(2, 3, 64, 64))

@@ -6,12 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from bvae import metrics
 from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import render
 from bvae.evaluation import evaluate, evaluate_codes, read_codes, show
 from bvae.losses import ELBO
@@ -187,3 +188,44 @@ def test_a_compiled_model_is_not_compiled_again_for_evaluations_batches(vae, tmp
     assert len(compiled) == 1
     evaluate(vae, Squares(), tmp_path, {}, num_images=5)
     assert len(compiled) == 1
+
+
+class NoFactors(Squares):
+    """The same images alone, as a TensorDataset or as bare tensors gives them."""
+
+    def __init__(self, bare: bool) -> None:
+        super().__init__()
+        images = self.all.tensors[0]
+        self.all = images if bare else TensorDataset(images)
+
+    def train_dataloader(self):
+        return DataLoader(self.all, batch_size=8)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_without_factors_a_training_ends_with_what_can_be_had(vae, tmp_path, bare, capsys):
+    data = NoFactors(bare)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        callbacks=[LatentPictures(str(tmp_path), every_n_steps=1), Throughput()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(vae, data)
+    found = evaluate(vae, data, tmp_path, {"mig": metrics.MutualInformationGap(), "tc": metrics.TotalCorrelation()})
+    assert found.codes.mean.shape == (8, 3)
+    assert found.codes.factors.shape == (8, 0)
+    mig, tc = found.scores
+    assert np.isnan(mig.value)
+    assert np.isfinite(tc.value)
+    with (tmp_path / "latents.csv").open() as file:
+        assert next(csv.reader(file)) == ["unit", "variance", "kl", "active"]
+    show(found, tmp_path)
+    assert "follows" not in capsys.readouterr().out
+    page = report(tmp_path, found, vae).read_text()
+    assert "Traversals" in page
+    assert "correlation" not in page.partition("<h2>Latent units</h2>")[2]
+    assert ">nan<" not in page

@@ -65,7 +65,8 @@ def evaluate(
 
     Args:
         vae: the model.
-        datamodule: set up; its `predict_dataloader` serves the images, its `factor_names` (K names) name the factors.
+        datamodule: set up; its `predict_dataloader` serves the images, its `factor_names` (K names) name the factors,
+            where there are any.
         folder: where the files go.
         metrics: what to score, see `bvae.scores.take`.
         every_image: encode what the data module's `test_dataloader` serves instead.

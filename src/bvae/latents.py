@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import entropy, mutual_information
-from bvae.vae import VAE, NotFinite
+from bvae.vae import VAE, NotFinite, images_of
 
 # A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
 ACTIVE_BELOW = 0.85
@@ -31,7 +32,7 @@ class Codes(NamedTuple):
 
     mean: Tensor  # (N, D), on the CPU
     log_variance: Tensor | None  # (N, D); none of an encoder that has no posterior
-    factors: np.ndarray  # (N, K) int
+    factors: np.ndarray  # (N, K) int; K is 0 where there are none
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class LatentUnit:
     variance: float  # σ² of the posterior, averaged over the images; NaN where there is none
     kl: float  # nats, averaged over the images; NaN where there is no posterior
     active: bool
-    factor: str  # that it shares the most information with
-    correlation: float  # of the posterior mean with that factor's class index
-    normalized_mi: float  # the information over the factor's entropy
-    name: str  # the factor's, where it is clear
+    factor: str = ""  # that it shares the most information with; empty where there are no factors
+    correlation: float = math.nan  # of the posterior mean with that factor's class index
+    normalized_mi: float = math.nan  # the information over the factor's entropy
+    name: str = ""  # the factor's, where it is clear
     shares: tuple[float, ...] = ()  # the information with each factor over the factor's entropy
 
 
@@ -60,9 +61,11 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
     quiet = not (every_image and Console().is_terminal)
     codes, n = None, 0
     for batch in track(batches, "Encoding every image", total=len(batches), transient=True, disable=quiet):
-        images, factors = _on_device(batch, datamodule, vae.device)
+        batch = _on_device(batch, datamodule, vae.device)
+        images = images_of(batch)
+        factors = images.new_empty(len(images), 0) if batch is images or len(batch) < 2 else batch[1]
         posterior = vae.encode(images)
-        found = (*posterior, factors)
+        found = (*posterior, factors.reshape(len(images), -1))  # labels (B,) are one factor
         if codes is None:
             # Room for all at once: small results kept from each batch would lie between the large blocks that the
             # next one could have used again, and the process would grow by gigabytes.
@@ -100,15 +103,15 @@ def sample_images(datamodule: LightningDataModule, n: int, device: torch.device)
     """The first n images that the data module's `predict_dataloader` serves, fewer where it has fewer: (n, C, H, W)."""
     batches, found = [], 0
     for batch in datamodule.predict_dataloader():
-        batches.append(_on_device(batch, datamodule, device)[0])
+        batches.append(images_of(_on_device(batch, datamodule, device)))
         found += len(batches[-1])
         if found >= n:
             break
     return torch.cat(batches)[:n]
 
 
-def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images and factors, as a trainer would hand them to the model."""
+def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> Any:
+    """A batch as a trainer would hand it to the model."""
     return datamodule.on_after_batch_transfer(datamodule.transfer_batch_to_device(batch, device, 0), 0)
 
 
@@ -119,7 +122,9 @@ def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit
     variance lies over 0.01.
     """
     means = codes.mean.numpy()
-    share = mutual_information(means, codes.factors) / np.maximum(entropy(codes.factors), 1e-12)
+    share = np.empty((means.shape[1], 0))
+    if factor_names:
+        share = mutual_information(means, codes.factors) / np.maximum(entropy(codes.factors), 1e-12)
     if codes.log_variance is None:
         variances = kls = np.full(means.shape[1], np.nan)
         actives, order = means.var(axis=0) > 0.01, np.argsort(share.max(axis=1))[::-1]
@@ -129,29 +134,34 @@ def latent_table(codes: Codes, factor_names: tuple[str, ...]) -> list[LatentUnit
         actives, order = variances < ACTIVE_BELOW, np.argsort(kls)[::-1]
     rows = []
     for unit in order.tolist():
-        first = share[unit].argmax()
-        second = np.delete(share[unit], first).max(initial=0.0)
-        clear = actives[unit] and share[unit, first] >= max(CLEAR_SHARE, 1.5 * second)
-        rows.append(
-            LatentUnit(
-                unit=unit,
-                variance=float(variances[unit]),
-                kl=float(kls[unit]),
-                active=bool(actives[unit]),
-                factor=factor_names[first],
-                correlation=_correlation(means[:, unit], codes.factors[:, first]),
-                normalized_mi=float(share[unit, first]),
-                name=_readable(factor_names[first]) if clear else "",
-                shares=tuple(share[unit].tolist()),
-            )
-        )
+        row = LatentUnit(unit, float(variances[unit]), float(kls[unit]), bool(actives[unit]))
+        if factor_names:
+            row = replace(row, **_follows(means[:, unit], share[unit], codes.factors, factor_names, row.active))
+        rows.append(row)
     return rows
 
 
+def _follows(
+    code: np.ndarray, share: np.ndarray, factors: np.ndarray, factor_names: tuple[str, ...], active: bool
+) -> dict[str, Any]:
+    """What a unit's row says of the factors."""
+    first = share.argmax()
+    second = np.delete(share, first).max(initial=0.0)
+    clear = active and share[first] >= max(CLEAR_SHARE, 1.5 * second)
+    return {
+        "factor": factor_names[first],
+        "correlation": _correlation(code, factors[:, first]),
+        "normalized_mi": float(share[first]),
+        "name": _readable(factor_names[first]) if clear else "",
+        "shares": tuple(share.tolist()),
+    }
+
+
 def write_csv(rows: list[LatentUnit], path: Path) -> None:
-    """The table with the columns of CSV_COLUMNS."""
+    """The table with the columns of CSV_COLUMNS, those about factors where there are factors."""
+    columns = CSV_COLUMNS if any(row.factor for row in rows) else CSV_COLUMNS[: CSV_COLUMNS.index("factor")]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore")
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
 

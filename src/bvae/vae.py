@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -45,6 +45,15 @@ def _of_every_process(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return every
 
 
+def images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
+    """The images of a batch: the batch itself, or its first part."""
+    return batch if isinstance(batch, Tensor) else batch[0]
+
+
+class WrongImages(ValueError):
+    """The model can't take these images; the message says which it can."""
+
+
 class NotFinite(ArithmeticError):
     """The loss has become NaN or infinite; the message names the step and the terms."""
 
@@ -84,10 +93,27 @@ class VAE(LightningModule):
 
     def encode(self, images: Tensor) -> Posterior:
         """(B, C, H, W) in [0, 1] -> q(z|x): mean and log σ², each (B, D)."""
+        self._check_images(images)
         parameters = self.encoder(images)
         parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))  # from bfloat16 under autocast
         mean, log_variance = parameters.chunk(2, dim=1)
         return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
+
+    def _check_images(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
+            what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+            raise WrongImages(
+                f"images must be a float tensor (B, C, H, W) with values in [0, 1], got {what}; DSpritesDataModule's "
+                "loaders give packed bytes, which its images(n) and a Trainer unpack"
+            )
+        shape = getattr(self.encoder, "image_shape", None)
+        if shape is not None and tuple(images.shape[1:]) != shape:
+            channels, height, width = shape
+            raise WrongImages(
+                f"{type(self.encoder).__name__} takes images of {channels}×{height}×{width}, got (B, C, H, W) = "
+                f"{tuple(images.shape)}; images.mean(dim=1, keepdim=True) makes them gray, "
+                f"torch.nn.functional.interpolate(images, ({height}, {width})) changes their size"
+            )
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, D) -> logits (B, C, H, W); their sigmoid is the image."""
@@ -109,18 +135,24 @@ class VAE(LightningModule):
         """n images decoded from the prior N(0, I): (n, C, H, W) in [0, 1]."""
         return self.decode(torch.randn(n, self.decoder.latent_dim, device=self.device)).sigmoid()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         return self._step("train", batch)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         return self._step("val", batch)
 
-    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images = batch[0]
+    def test_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        return self._step("test", batch)
+
+    def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
+        return self.encode(images_of(batch))
+
+    def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
+        images = images_of(batch)
         terms = self.loss(images, *self(images), step=self.global_step)
         if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
             self._check(terms)
-        if stage == "val" or self.logs_this_step:
+        if stage != "train" or self.logs_this_step:
             kl_per_unit = terms.pop("kl_per_unit")
             terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
             logged = {f"{stage}/{name}": value for name, value in terms.items()}

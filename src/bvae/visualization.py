@@ -114,17 +114,20 @@ def caption(unit: LatentUnit) -> str:
         return unit.name
     if not unit.active:
         return "hardly moves" if math.isnan(unit.variance) else "at the prior"
+    if not unit.factor:
+        return "active"
     return f"mixed ({unit.factor})" if unit.normalized_mi >= CLEAR_SHARE else "no factor"
 
 
 def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     """The latent table for a terminal."""
-    table = Table("unit", "variance", "KL (nats)", "follows", "correlation", "MI / H", "name", title="Latent units")
+    follows = ("follows", "correlation", "MI / H") if any(row.factor for row in rows) else ()
+    table = Table("unit", "variance", "KL (nats)", *follows, "name", title="Latent units")
     for row in rows:
         variance, kl = ("–", "–") if math.isnan(row.variance) else (f"{row.variance:.5f}", f"{row.kl:.2f}")
-        cells = (str(row.unit), variance, kl, escape(row.factor), f"{row.correlation:+.2f}")
-        name = escape(caption(row))
-        table.add_row(*cells, f"{row.normalized_mi:.2f}", name, style=None if row.active else "dim")
+        cells = (escape(row.factor), f"{row.correlation:+.2f}", f"{row.normalized_mi:.2f}") if follows else ()
+        style = None if row.active else "dim"
+        table.add_row(str(row.unit), variance, kl, *cells, escape(caption(row)), style=style)
     return table
 
 

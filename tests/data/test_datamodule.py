@@ -6,10 +6,14 @@ import time
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from torch.utils.data import DataLoader
 
+from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.data import DSpritesDataModule, render
 from bvae.data.datamodule import Batches, PackedImages, unpack
+from bvae.losses import ELBO
+from bvae.vae import VAE, WrongImages
 
 
 @pytest.fixture
@@ -84,6 +88,29 @@ def test_evaluation_images_are_the_same_every_time(data):
     assert all(len(first[:, k].unique()) == size for k, size in enumerate((3, 6, 40, 32, 32)))
 
 
+def test_a_few_images_are_had_without_a_trainer(cache_dir):
+    data = DSpritesDataModule(cache_dir=str(cache_dir), eval_images=20)
+    images = data.images(3)
+    assert images.shape == (3, 1, 64, 64)
+    batch = data.on_after_batch_transfer(next(iter(data.predict_dataloader())), 0)
+    assert torch.equal(images, batch[0][:3])
+    with pytest.raises(ValueError, match=r"n must be 1 to data\.eval_images=20, got 21"):
+        data.images(21)
+
+
+def test_a_trainer_predicts_and_tests(data):
+    vae = VAE(ConvEncoder(3), ConvDecoder(3), ELBO())
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, limit_test_batches=1)
+    predicted = trainer.predict(vae, data)
+    assert torch.cat([mean for mean, _ in predicted]).shape == (700, 3)
+    torch.testing.assert_close(predicted[0].mean[:9], vae.encode(data.images(9)).mean, rtol=1e-4, atol=1e-5)
+    (tested,) = trainer.test(vae, data, verbose=False)
+    assert tested["test/loss"] == pytest.approx(tested["test/reconstruction"] + tested["test/kl"], rel=1e-5)
+    packed, _ = next(iter(data.predict_dataloader()))
+    with pytest.raises(WrongImages, match=r"must be a float tensor .* got torch.uint8 \(500, 512\); .* images\(n\)"):
+        vae.encode(packed)
+
+
 def test_a_batch_of_64_costs_under_a_millisecond_of_cpu(data):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other on a busy machine count as CPU time too
@@ -114,6 +141,8 @@ def test_workers_map_the_file_themselves(data):
         ({"batch_size": 0}, "batch_size must be a whole number of 1 or more, got 0"),
         ({"batch_size": 6.4}, "batch_size must be a whole number"),
         ({"val_fraction": 1.0}, "val_fraction must be 0 or more and under 1, got 1.0"),
+        ({"val_fraction": 0.99999999}, "holds out 737,280 of 737,280 images; hold out one or more, leave one or more"),
+        ({"val_fraction": 1e-9}, "holds out 0 of 737,280 images"),
         ({"val_fraction": "half"}, "val_fraction must be 0 or more and under 1, got 'half'"),
         ({"eval_images": 1}, "eval_images must be a whole number of 2 or more"),
     ],

@@ -19,6 +19,8 @@ class ConvEncoder(nn.Module):
         activation: between the layers, `ReLU(inplace=True)` unless given.
     """
 
+    image_shape = (1, 64, 64)
+
     def __init__(self, latent_dim: int = 10, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.latent_dim = check_latent_dim(latent_dim)

@@ -17,6 +17,8 @@ class MLPEncoder(nn.Module):
         activation: between the layers, `ReLU()` unless given.
     """
 
+    image_shape = (1, 64, 64)
+
     def __init__(self, latent_dim: int = 10, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.latent_dim = check_latent_dim(latent_dim)

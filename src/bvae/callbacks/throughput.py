@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 
 class Throughput(Callback):
@@ -19,8 +20,9 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += len(batch[0])
+        n = len(batch) if isinstance(batch, Tensor) else len(batch[0])
+        self._images += n
         if trainer.global_step % trainer.log_every_n_steps == 0:
             speed = self._images * trainer.world_size / (time.perf_counter() - self._start)
-            pl_module.log("train/images_per_second", speed, batch_size=len(batch[0]))
+            pl_module.log("train/images_per_second", speed, batch_size=n)
             self._start = None

@@ -185,6 +185,12 @@ class DSpritesDataModule(LightningDataModule):
                 raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
         if isinstance(val_fraction, str) or not 0 <= val_fraction < 1:
             raise ValueError(f"data.val_fraction must be 0 or more and under 1, got {val_fraction!r}")
+        held_out = round(val_fraction * NUM_IMAGES)
+        if val_fraction and not 0 < held_out < NUM_IMAGES:
+            raise ValueError(
+                f"data.val_fraction={val_fraction} holds out {held_out:,} of {NUM_IMAGES:,} images; hold out one or "
+                "more, leave one or more to train on, or set 0"
+            )
         self.source = source
         self.path = None if path is None else Path(path).expanduser().resolve()
         self.cache_dir = Path(cache_dir).expanduser().resolve()
@@ -194,6 +200,7 @@ class DSpritesDataModule(LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self.on_device = on_device
+        self._packed: PackedImages | None = None
         self._resident: Tensor | None = None
         self.url = url
         self.md5 = md5
@@ -229,6 +236,15 @@ class DSpritesDataModule(LightningDataModule):
         held_out = round(self.val_fraction * NUM_IMAGES)
         self._val_indices, self._train_indices = np.sort(order[:held_out]), np.sort(order[held_out:])
         self._eval_indices = np.random.default_rng(0).permutation(NUM_IMAGES)[: self.eval_images]
+
+    def images(self, n: int) -> Tensor:
+        """Unpack n images (n, 1, 64, 64), the first of those for evaluation, to try a model on without a Trainer."""
+        if not 1 <= n <= self.eval_images:
+            raise ValueError(f"n must be 1 to data.eval_images={self.eval_images:,}, got {n!r}")
+        if self._packed is None:
+            self.prepare_data()
+            self.setup()
+        return unpack(self._packed[self._eval_indices[:n]][0])
 
     def _batches(self, indices: np.ndarray, *arguments: int | None) -> Batches:
         return Batches(Positions() if self.on_device else self._packed, indices, *arguments)

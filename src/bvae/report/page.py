@@ -76,6 +76,7 @@ def report(folder: Path, found: Evaluation, vae: VAE | None = None, run: Path | 
             responses={
                 unit: figures.responses(means[:, unit], found.codes.factors, found.factor_names, found.value_names)
                 for unit in active
+                if found.factor_names
             },
         )
     )
