@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -51,6 +52,21 @@ def test_other_libraries_find_the_official_npz(exported):
     assert classes[-1].tolist() == [0, 2, 5, 39, 31, 31]
     assert values[-1].tolist() == [1, 3, 1, 2 * np.pi, 1, 1]
     assert values[0].tolist() == [1, 1, 0.5, 0, 0, 0]
+
+
+@pytest.mark.parametrize("encoding", ["bytes", "latin1", "ASCII"])
+def test_the_metadata_is_read_as_the_official_ones_which_python_2_pickled(encoding):
+    file = BytesIO(archives._metadata())
+    metadata = np.lib.format.read_array(file, allow_pickle=True, pickle_kwargs={"encoding": encoding})[()]
+    as_read = (lambda text: text.encode()) if encoding == "bytes" else str
+    keys = "author date description latents_names latents_possible_values latents_sizes title version"
+    assert sorted(metadata) == [as_read(key) for key in keys.split()]
+    assert metadata[as_read("title")] == as_read("dSprites dataset")
+    assert metadata[as_read("latents_sizes")].tolist() == [1, 3, 6, 40, 32, 32]
+    values = metadata[as_read("latents_possible_values")]
+    assert tuple(values) == metadata[as_read("latents_names")]
+    assert values[as_read("scale")].tolist() == [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert [len(value) for value in values.values()] == [1, 3, 6, 40, 32, 32]
 
 
 def test_other_libraries_find_the_official_hdf5(exported):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import h5py
 import numpy as np
@@ -28,6 +31,7 @@ from bvae.data.dsprites import (
 from bvae.data.files import atomic_write, progress
 
 IMAGES_SHAPE = (NUM_IMAGES, IMAGE_SIZE, IMAGE_SIZE)
+_POSSIBLE_VALUES = (np.ones(1), np.arange(1.0, 4.0), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)  # colour's first
 _BLOCK = 1024  # images held at once; divides NUM_IMAGES
 _MOST_ROWS = 131_072  # of an HDF5 chunk, held at once: 512 MiB
 
@@ -78,8 +82,9 @@ def _latent_classes() -> np.ndarray:
 
 def _latent_values() -> np.ndarray:
     """(737280, 6) float64."""
-    values = (np.ones(1), np.arange(1.0, 4.0), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)
-    return np.stack([value[column] for value, column in zip(values, _latent_classes().T, strict=True)], axis=1)
+    return np.stack(
+        [value[column] for value, column in zip(_POSSIBLE_VALUES, _latent_classes().T, strict=True)], axis=1
+    )
 
 
 @contextmanager
@@ -123,16 +128,46 @@ def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
             yield images[start : start + rows]
 
 
-def _write_npz(path: Path, blocks: Iterator[np.ndarray]) -> None:
-    # Other libraries read the factors' sizes here, from a pickled dictionary as in the official archive.
+class _Python2Pickler(pickle._Pickler):
+    """Writes text as Python 2 did: bytes to np.load's encoding="bytes", with which the official archive is read.
+
+    To any other encoding it is text.
+    """
+
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
+
+    def _save_text(self, text: str) -> None:
+        data = text.encode("ascii")
+        self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
+        self.memoize(text)
+
+    dispatch[str] = _save_text
+
+
+def _metadata() -> bytes:
+    """The official archive's metadata as an array's file: a pickled dictionary."""
     names = ("color", *FACTOR_NAMES)
-    metadata = {"title": "dSprites dataset", "latents_names": names, "latents_sizes": np.array((1, *FACTOR_SIZES))}
+    metadata = {
+        "title": "dSprites dataset",
+        "author": "Loic Matthey, Irina Higgins, Demis Hassabis, Alexander Lerchner",
+        "date": "April 2017",
+        "version": 1,
+        "description": "Disentanglement testing Sprites dataset: 2D shapes made from 6 independent latent factors, the "
+        "color, shape, scale, orientation and position of a sprite, in all combinations. Rendered by bvae.",
+        "latents_names": names,
+        "latents_possible_values": dict(zip(names, _POSSIBLE_VALUES, strict=True)),
+        "latents_sizes": np.array((1, *FACTOR_SIZES)),
+    }
+    file, pickled = BytesIO(), BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+    _Python2Pickler(pickled, protocol=3, fix_imports=False).dump(np.array(metadata, dtype=object))
+    return file.getvalue() + pickled.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")  # as every NumPy knows it
+
+
+def _write_npz(path: Path, blocks: Iterator[np.ndarray]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        arrays = {
-            "metadata": np.array(metadata, dtype=object),
-            "latents_classes": _latent_classes(),
-            "latents_values": _latent_values(),
-        }
+        archive.writestr("metadata.npy", _metadata())  # other libraries read the factors' sizes here
+        arrays = {"latents_classes": _latent_classes(), "latents_values": _latent_values()}
         for key, array in arrays.items():
             with archive.open(f"{key}.npy", "w") as stream:
                 np.lib.format.write_array(stream, array)
