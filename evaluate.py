@@ -17,6 +17,7 @@ with interruptible():
     from omegaconf import DictConfig, OmegaConf
 
     from bvae.cli import InputError, input_errors, job, run_app
+    from bvae.folders import typed_here
 
 log = logging.getLogger("evaluate")
 make = partial(instantiate, _convert_="all")
@@ -76,7 +77,8 @@ def evaluate(cfg: DictConfig) -> None:
                 named = checkpoint.relative_to(path).as_posix() if kind == "run" else str(path.resolve())
                 read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
-                datamodule = make(data_of(path, HydraConfig.get().overrides.task) if kind == "run" else cfg.data)
+                data = data_of(path, HydraConfig.get().overrides.task) if kind == "run" else cfg.data
+                datamodule = make(typed_here(data))
                 datamodule.prepare_data()
                 datamodule.setup()
             arguments, remark = run_of(path, cfg.logger.get("mode"))

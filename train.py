@@ -95,7 +95,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             whole("trainer.max_steps", cfg.trainer.max_steps, at_least=-1)
             whole("trainer.log_every_n_steps", cfg.trainer.log_every_n_steps, at_least=1)
             finite("optimizer.lr", cfg.optimizer.lr)
-            datamodule = make(cfg.data)
+            datamodule = make(folders.typed_here(cfg.data))
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
             vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
             if cfg.init_from is not None and not goes_on:

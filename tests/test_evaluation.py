@@ -225,7 +225,7 @@ def test_without_factors_a_training_ends_with_what_can_be_had(vae, tmp_path, bar
         assert next(csv.reader(file)) == ["unit", "variance", "kl", "active"]
     show(found, tmp_path)
     assert "follows" not in capsys.readouterr().out
-    page = report(tmp_path, found, vae).read_text()
+    page = report(tmp_path, found, vae).read_text(encoding="utf-8")
     assert "Traversals" in page
     assert "correlation" not in page.partition("<h2>Latent units</h2>")[2]
     assert ">nan<" not in page

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from bvae.cli import InputError
-from bvae.folders import going_on, with_study
+from bvae.folders import going_on, typed_here, with_study
 
 TYPED = ["loss.gamma=100,1000", "seed=0,1"]
 
@@ -62,3 +64,14 @@ def test_a_search_of_other_overrides_is_another_study():
     assert len(others - {first}) == 4
     assert study("hydra.sweeper.study_name=mine") == "hydra.sweeper.study_name=mine"
     assert with_study(["loss=beta"]) == ["loss=beta"]
+
+
+def test_the_datas_folders_are_of_where_the_command_was_typed(monkeypatch, tmp_path):
+    cwd = OmegaConf.create({"hydra": {"runtime": {"cwd": "/typed/here"}}})
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: cwd.hydra)
+    monkeypatch.chdir(tmp_path)  # as hydra.job.chdir=true does
+    cfg = OmegaConf.create({"seed": 3, "data": {"cache_dir": "data", "path": "~/x.npz", "seed": "${seed}"}})
+    data = typed_here(cfg.data)
+    assert data == {"cache_dir": "/typed/here/data", "path": str(Path.home() / "x.npz"), "seed": 3}
+    assert typed_here(OmegaConf.create({"cache_dir": None})).cache_dir is None

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from bvae import interrupts
@@ -35,6 +36,14 @@ def run_folder(run: str | None, new: str) -> str:
 
 OmegaConf.register_new_resolver("run_folder", run_folder)
 OmegaConf.register_new_resolver("if_run", lambda run, then, otherwise: otherwise if run is None else then)
+
+
+def typed_here(data: DictConfig) -> DictConfig:
+    """Take the data's relative paths from where the command was typed, as `hydra.job.chdir=true` changes the folder."""
+    for key in ("cache_dir", "path"):
+        if data.get(key) is not None:
+            data[key] = to_absolute_path(str(Path(data[key]).expanduser()))
+    return data
 
 
 def configuration_of(run: Path, typed: list[str]) -> DictConfig:

@@ -120,6 +120,29 @@ def test_a_whole_file_is_served_from_a_folder_that_can_not_be_written(tmp_path):
     cache.prepare(tmp_path / "cache.h5", "ones", must_not_render)  # what can't be read isn't damaged
 
 
+def test_the_default_folder_is_the_users_own_and_shared(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    for name in ("BVAE_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert DSpritesDataModule().cache_dir == home / ".cache" / "bvae"
+    with nobody(home):
+        assert DSpritesDataModule().cache_dir == tmp_path / "data"
+        assert "can't be written, the images are kept in ./data: BVAE_CACHE_DIR names another" in caplog.text
+    cached = home / ".cache" / "bvae"
+    cached.mkdir(parents=True)
+    (cached / "dsprites-render.h5").touch()
+    with nobody(home), nobody(cached):
+        assert DSpritesDataModule().cache_dir == cached  # which needs no writing
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert DSpritesDataModule().cache_dir == tmp_path / "xdg" / "bvae"
+    monkeypatch.setenv("BVAE_CACHE_DIR", str(tmp_path / "mine"))
+    assert DSpritesDataModule().cache_dir == tmp_path / "mine"
+    assert DSpritesDataModule(cache_dir="theirs").cache_dir == tmp_path / "theirs"
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch, number):
     def refuse(*_):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,8 +15,21 @@ import numpy as np
 from bvae.data.dsprites import FACTOR_NAMES, FACTOR_SIZES, IMAGE_BYTES, NUM_IMAGES
 from bvae.data.files import atomic_write, check_room, locked
 
+ENVIRONMENT = "BVAE_CACHE_DIR"
 SHAPE = (NUM_IMAGES, IMAGE_BYTES)
 _log = logging.getLogger(__name__)
+
+
+def default_folder() -> Path:
+    """The folder for caches: BVAE_CACHE_DIR, or bvae in the user's own, or where that can't be written ./data."""
+    if os.environ.get(ENVIRONMENT):
+        return Path(os.environ[ENVIRONMENT]).expanduser().absolute()
+    folder = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "bvae").absolute()
+    nearest = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
+    if os.access(nearest, os.W_OK) or glob.glob("*.h5", root_dir=folder):
+        return folder
+    _log.warning("%s can't be written, the images are kept in ./data: %s names another folder", folder, ENVIRONMENT)
+    return Path("data").absolute()
 
 
 def prepare(path: Path, source: str, blocks: Callable[[], Iterable[np.ndarray]]) -> None:

@@ -145,7 +145,8 @@ class DSpritesDataModule(LightningDataModule):
     Args:
         source: `render` draws the images, `file` reads an official archive, `download` fetches it.
         path: the archive that `file` reads, an official `.npz` or `.hdf5`.
-        cache_dir: where the packed images are kept, 377 MB, made once.
+        cache_dir: where the packed images are kept, 377 MB, made once; without, the folder that the environment
+            variable BVAE_CACHE_DIR names, or `~/.cache/bvae`.
         batch_size: B.
         val_fraction: share of the images held out for validation, 0 or more and under 1.
         eval_images: how many images, drawn evenly over the set, `predict_dataloader` serves for tables and pictures.
@@ -163,7 +164,7 @@ class DSpritesDataModule(LightningDataModule):
         self,
         source: str = "render",
         path: str | None = None,
-        cache_dir: str = "data",
+        cache_dir: str | None = None,
         batch_size: int = 64,
         val_fraction: float = 0.0,
         eval_images: int = 10_000,
@@ -193,7 +194,7 @@ class DSpritesDataModule(LightningDataModule):
             )
         self.source = source
         self.path = None if path is None else Path(path).expanduser().resolve()
-        self.cache_dir = Path(cache_dir).expanduser().resolve()
+        self.cache_dir = cache.default_folder() if cache_dir is None else Path(cache_dir).expanduser().resolve()
         self.batch_size = batch_size
         self.val_fraction = val_fraction
         self.eval_images = min(eval_images, NUM_IMAGES)
