@@ -16,8 +16,10 @@ with interruptible():
     from hydra.utils import instantiate
     from omegaconf import DictConfig, OmegaConf
 
+    from bvae import folders
     from bvae.cli import InputError, input_errors, job, run_app
     from bvae.folders import typed_here
+    from bvae.targets import check_targets, import_own
 
 log = logging.getLogger("evaluate")
 make = partial(instantiate, _convert_="all")
@@ -40,9 +42,16 @@ def source(cfg: DictConfig) -> tuple[str, Path]:
 
 
 def data_of(run: Path, typed: list[str]) -> DictConfig:
-    """The run's data, and over it what was typed."""
+    """The run's data, and over it what was typed.
+
+    Raises ValueError where it would have something called that neither `conf/` nor who typed the command names.
+    """
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    return OmegaConf.merge(config, OmegaConf.from_dotlist([o for o in typed if o.startswith("data.")])).data
+    words = [override for override in typed if override.startswith("data.")]
+    config = OmegaConf.merge(config, OmegaConf.from_dotlist(words))
+    targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
+    check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, folders.conf(), targets)
+    return config.data
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -72,6 +81,7 @@ def evaluate(cfg: DictConfig) -> None:
                 codes, factors, names = evaluation.read_codes(path)
             else:
                 checkpoint = path / "checkpoints" / "last.ckpt" if kind == "run" else path
+                import_own(folders.conf())
                 vae, step = load(checkpoint)
                 # A run's is named as seen from its folder, which may be moved.
                 named = checkpoint.relative_to(path).as_posix() if kind == "run" else str(path.resolve())

@@ -6,6 +6,8 @@ import logging
 import math
 import re
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ with interruptible():
 
     from bvae import folders, interrupts, jobs, processes
     from bvae.cli import InputError, JobError, input_errors, job, run_app
+    from bvae.targets import import_own
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,15 +34,11 @@ log = logging.getLogger("train")
 make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
 
 
-def typed() -> list[str]:
-    """A run's own overrides."""
-    return [override for override in HydraConfig.get().overrides.task if not override.startswith(("run=", "sweep="))]
-
-
 def name_run(cfg: DictConfig) -> None:
     """Fill in the names that W&B shows: the run's choices and overrides, and the sweep as its group."""
     run = HydraConfig.get()
-    cfg.run_name = cfg.run_name or " ".join([run.runtime.choices.model, run.runtime.choices.loss, *typed()])
+    choices = run.runtime.choices
+    cfg.run_name = cfg.run_name or " ".join([choices.model, choices.loss, *folders.own_overrides()])
     if run.mode == RunMode.MULTIRUN:
         cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
 
@@ -62,15 +61,26 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
 
     if not source.exists():
         raise ValueError(f"init_from={source}: there is no such run or checkpoint; type init_from=outputs/…")
+    import_own(folders.conf())
     weights = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0].state_dict()
-    own = vae.state_dict()
-    if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in own.items()}:
+    if not fit(weights, vae):
         raise ValueError(f"init_from={source} is a model of another architecture or latent size")
     return weights
 
 
-def train(cfg: DictConfig, goes_on: bool) -> float | None:
+def fit(weights: dict[str, Tensor], vae: VAE) -> bool:
+    """Whether the model takes the weights."""
+    own = vae.state_dict()
+    return {name: value.shape for name, value in weights.items()} == {name: value.shape for name, value in own.items()}
+
+
+def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | None:
     """One run, in its folder.
+
+    Args:
+        cfg: its configuration.
+        goes_on: with the newest checkpoint in the folder.
+        begin: called when everything is set up.
 
     Returns the score that `optimized_metric` names, for whoever searches.
     """
@@ -79,7 +89,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
 
     from bvae.allocator import keep_freed_memory
     from bvae.callbacks import finish, go_back, log_evaluation, quiet, remember_run, run_of
-    from bvae.checkpoints import WholeFiles, disk_is_full, newest
+    from bvae.checkpoints import WholeFiles, disk_is_full, newest, read
     from bvae.checks import finite, whole
     from bvae.evaluation import evaluate, show
     from bvae.report import report
@@ -113,9 +123,14 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
             checkpoint, step, wandb_run = None, 0, {}
             if goes_on:
                 checkpoint, step = newest(output / "checkpoints")
+                if not fit(read(checkpoint)["state_dict"], vae):
+                    typed = " ".join(word for word in folders.changes if "model" in word) or "what changes the model"
+                    raise ValueError(f"{output} goes on with its own architecture and latent size: leave out {typed}")
+                if 0 <= cfg.trainer.max_steps < step:
+                    raise ValueError(f"trainer.max_steps={cfg.trainer.max_steps} is behind {checkpoint}, step {step:,}")
                 wandb_run, remark = run_of(output, cfg.logger.get("mode"), "continuation of")
                 if processes.is_first():
-                    go_back(output / "metrics.csv", step)
+                    go_back(output / "metrics.csv", step, ends=step == cfg.trainer.max_steps)
                     print(f"Going on from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
             loggers = [
                 make(node, **(wandb_run if name == "wandb" else {})) for name, node in cfg.logger.loggers.items()
@@ -127,6 +142,7 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
                 logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
             if processes.is_first():
                 remember_run(trainer.loggers, output)
+                begin()
         try:
             trainer.fit(vae, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         except WrongImages as error:
@@ -175,24 +191,35 @@ def train(cfg: DictConfig, goes_on: bool) -> float | None:
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
     with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
-        run, output, words = cfg.run, Path(cfg.output_dir), list(HydraConfig.get().overrides.task)
+        run, output = cfg.run, Path(cfg.output_dir)
+        words = folders.own_overrides() if run is None else [*HydraConfig.get().overrides.task, *folders.changes]
         if run is not None:
-            cfg = folders.configuration_of(Path(run), words)
-        overrides, before = typed(), jobs.read(output)
-        if cfg.sweep is not None and before is not None and before.status == "finished":
+            if output.resolve() != Path(run).resolve():
+                raise InputError(f"run={run} goes on in its own folder: leave out hydra.run.dir={output}")
+            cfg = folders.configuration_of(Path(run), folders.changes)
+        goes_on = processes.told_to_go_on()
+        if goes_on is None:
+            # A scheduler that puts a run in the queue again, or a sweep that goes on, types the same in one folder.
+            goes_on = folders.goes_on(output, cfg, may_change=run is not None)
+        if goes_on is None:
             print(f"Finished before, in {output}")
             return None
-        # A scheduler that puts a run in the queue again, or a sweep that goes on, types the same in the same folder.
-        typed_again = before is not None and before.status != "finished" and before.overrides == tuple(overrides)
-        goes_on = run is not None or (typed_again and any(output.glob("checkpoints/*.ckpt")))
-        told = processes.told_to_go_on()
-        goes_on = goes_on if told is None else told
+        own, overrides = cfg.copy(), folders.own_overrides()
         with open_dict(cfg):
             name_run(cfg)
         if not processes.is_first():
-            return train(cfg, goes_on)
-        with jobs.recorded(output, overrides), processes.command_of(words, output, goes_on):
-            return train(cfg, goes_on)
+            return train(cfg, goes_on, begin=lambda: None)
+        with ExitStack() as ended:
+
+            def begin() -> None:
+                folders.record(output, own, overrides)
+                ended.enter_context(jobs.recorded(output, overrides))
+
+            # What can't go on leaves the record of the run as it was.
+            if not goes_on:
+                begin()
+            with processes.command_of(words, output, goes_on):
+                return train(cfg, goes_on, begin if goes_on else lambda: None)
 
 
 def compare_jobs() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
 import torch
 from lightning import Trainer
+from runs import run_folder
 
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.losses import ELBO
@@ -90,6 +92,19 @@ def test_it_ends_in_one_sentence(train, tmp_path, files, typed, message):
     refused(job, message)
     assert not list(tmp_path.glob("outputs/*/*/checkpoints"))
     assert not (tmp_path / "code-was-run").exists()
+
+
+def test_a_run_cannot_take_another_size_and_has_nothing_foreign_called(run, train, evaluate, tmp_path):
+    folder = shutil.copytree(run_folder(run[1].stdout), tmp_path / "run")
+    typed = (f"run={folder}", "model.latent_dim=4", "trainer.max_steps=8")
+    refused(train(tmp_path, *typed), "goes on with its own architecture and latent size: leave out model.latent_dim=4")
+    refused(
+        train(tmp_path, f"run={folder}", "trainer.max_steps=3"), "trainer.max_steps=3 is behind .*last.ckpt, step 6"
+    )
+    config = folder / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("bvae.data.DSpritesDataModule", "os.system"))
+    refused(train(tmp_path, f"run={folder}"), "the configuration names data._target_=os.system, which no file of")
+    refused(evaluate(tmp_path, f"run={folder}"), "the configuration names data._target_=os.system, which no file of")
 
 
 def test_wandb_online_without_a_key(train, tmp_path):

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import json
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, read_write
 
+from bvae import folders, jobs
 from bvae.cli import InputError
 from bvae.folders import going_on, typed_here, with_study
+
+CONF = Path(__file__).parents[1] / "conf"
 
 TYPED = ["loss.gamma=100,1000", "seed=0,1"]
 
@@ -26,6 +32,8 @@ def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
     begun(tmp_path / "2026-01-03" / "09-00-00", ["seed=0,1"])
     command = ["-m", *TYPED, "sweep=resume"]
     assert going_on(command, tmp_path) == [*command, f"hydra.sweep.dir={newest}"]
+    below = ["--config-dir", str(tmp_path), *command]  # no override, though it stands without a dash
+    assert going_on(below, tmp_path) == [*below, f"hydra.sweep.dir={newest}"]
     more = ["-m", *TYPED, f"sweep={newest}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     assert going_on(more, tmp_path)[-1] == f"hydra.sweep.dir={newest}"
 
@@ -75,3 +83,163 @@ def test_the_datas_folders_are_of_where_the_command_was_typed(monkeypatch, tmp_p
     data = typed_here(cfg.data)
     assert data == {"cache_dir": "/typed/here/data", "path": str(Path.home() / "x.npz"), "seed": 3}
     assert typed_here(OmegaConf.create({"cache_dir": None})).cache_dir is None
+
+
+def test_a_sweeps_folder_may_have_any_name_and_lie_at_any_depth(tmp_path):
+    named = begun(tmp_path / "beta=4, gamma's [2]", TYPED)
+    for asked in (f"sweep={named}", f'sweep="{named}"', "sweep=resume"):
+        arguments = going_on(["-m", *TYPED, asked], tmp_path)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", arguments[-2:], return_hydra_config=True)
+        assert Path(cfg.hydra.sweep.dir) == named
+    deeper = begun(tmp_path / "of" / "mine" / "2026-01-01" / "10-00-00", TYPED)
+    begun(deeper / "0", TYPED)  # what a job leaves isn't looked at
+    assert going_on(["-m", *TYPED, "sweep=resume"], tmp_path)[-1] == f"hydra.sweep.dir={deeper}"
+
+
+@cache
+def complete(*overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*overrides, "hydra.runtime.output_dir=here"], return_hydra_config=True)
+
+
+@pytest.fixture
+def composed():
+    """Compose like train.py."""
+
+    def configuration(*overrides: str):
+        cfg = complete(*overrides).copy()
+        HydraConfig.instance().set_config(cfg.copy())
+        OmegaConf.set_struct(cfg, False)
+        del cfg["hydra"]
+        return cfg
+
+    yield configuration
+    HydraConfig.instance().cfg = None
+    folders.changes.clear()
+
+
+def leave(folder: Path, cfg, overrides: list[str], status: str = "finished") -> None:
+    """What a run leaves, as far as it matters here."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    (folder / "metrics.csv").write_text("step\n1\n")
+    (folder / "mine.txt").touch()
+    folders.record(folder, cfg, overrides)
+    ended(folder, status)
+
+
+def ended(folder: Path, status: str) -> None:
+    (folder / "job.json").write_text(json.dumps({"overrides": [], "status": status}))
+
+
+def test_a_folder_belongs_to_one_configuration(composed, tmp_path):
+    cfg = composed()
+    cfg.seed = 1
+    other = cfg.copy()
+    other.seed = 0
+    typed_again = cfg.copy()
+    typed_again.sweep = "resume"
+    assert folders.goes_on(tmp_path, cfg, may_change=False) is False
+    leave(tmp_path, cfg, [])
+    for status, expected in (("finished", None), ("stopped", True), ("failed", True), ("running", True)):
+        ended(tmp_path, status)
+        assert folders.goes_on(tmp_path, typed_again, may_change=False) is expected
+        with pytest.raises(InputError, match=r"of another run, whose seed is 1, not 0: python train\.py run="):
+            folders.goes_on(tmp_path, other, may_change=False)
+    ended(tmp_path, "finished")
+    assert folders.goes_on(tmp_path, cfg, may_change=True) is None
+    assert folders.goes_on(tmp_path, other, may_change=True) is True  # run= seed=0 is refused before
+    ended(tmp_path, "stopped")
+    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    assert folders.goes_on(tmp_path, cfg, may_change=False) is False
+    assert not (tmp_path / "metrics.csv").exists()  # else its rows would come twice
+
+
+def test_what_another_run_left_is_refused_or_removed_when_told_to(composed, tmp_path):
+    (tmp_path / "metrics.csv").touch()
+    with pytest.raises(InputError, match="holds a training whose configuration isn't recorded"):
+        folders.goes_on(tmp_path, composed(), may_change=False)
+    run = tmp_path / "run"
+    leave(run, composed(), [])
+    with pytest.raises(InputError, match="overwrite=true to begin anew"):
+        folders.goes_on(run, composed("seed=1", "overwrite=no"), may_change=False)
+    assert folders.goes_on(run, composed("seed=1", "overwrite=true"), may_change=False) is False
+    assert [path.name for path in run.rglob("*") if path.is_file()] == ["mine.txt"]
+
+
+def test_a_sweeps_folder_belongs_to_one_sweep(composed, tmp_path):
+    words = ["seed=0,1"]
+    begun(tmp_path / "sweep", words)
+    leave(tmp_path / "sweep" / "0", composed("seed=0"), ["seed=0"])
+
+    def start(*typed: str) -> None:
+        config = complete(*(word for word in typed if "overwrite" in word)).copy()
+        OmegaConf.set_readonly(config.hydra, False)
+        config.hydra.sweep.dir = str(tmp_path / "sweep")
+        with read_write(config.hydra.overrides):
+            config.hydra.overrides.task = list(typed)
+        folders.SweepFolder().on_multirun_start(config)
+
+    start(*words)
+    assert folders.SweepFolder.path == tmp_path / "sweep"
+    with pytest.raises(SystemExit, match="holds the jobs of another sweep, seed=0,1: type another folder"):
+        start("seed=5,6")
+    start("seed=5,6", "overwrite=true")
+    assert not jobs.jobs_of(tmp_path / "sweep")
+    folders.SweepFolder.path = None
+
+
+def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
+    words = ["experiment=quick", "trainer=gpu", "compile=null"]
+    leave(tmp_path, composed(*words), words)
+    own = ["loss.beta_end=8", "scheduler.milestones=[9]", "trainer.precision=32-true", "++trainer.gradient_clip_val=1"]
+    typed = [f"run={tmp_path}", *own, "trainer.accelerator=cpu", "hydra.verbose=true"]
+    assert going_on(typed) == [typed[0], "hydra.verbose=true"]
+    assert folders.changes == [*own, "trainer.accelerator=cpu"]
+    composed()
+    for _ in range(2):  # typed again by a scheduler
+        cfg = folders.configuration_of(tmp_path, folders.changes)
+        assert (cfg.loss.beta_end, cfg.loss.beta_start, cfg.scheduler.milestones) == (8, 60, [9])
+        assert (cfg.trainer.precision, cfg.trainer.gradient_clip_val) == ("32-true", 1)
+        folders.record(tmp_path, cfg, folders.own_overrides())
+    assert folders.own_overrides() == [*words, *own, "trainer.accelerator=cpu"]
+    assert HydraConfig.get().runtime.choices.loss == "annealed"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("loss.gama=1", "loss has no key 'gama', its keys are anneal_steps, gamma, .* did you mean gamma"),
+        ("loss=beta", "goes on with its own choices"),
+        ("experiment=quick", "goes on with its own choices"),
+        ("~scheduler.factor", "goes on with its own choices"),
+        ("loss.gamma=1,2", "goes on with one value"),
+        ("seed=7", "was begun with seed=0, which can't be changed any more"),
+        ("init_from=x", "was begun with init_from=None"),
+        ("optimizer._target_=torch.optim.SGD", "was begun with optimizer._target_=torch.optim.Adam"),
+        ("overwrite=true", "was begun with overwrite=False"),
+    ],
+)
+def test_what_a_run_cannot_take_is_refused(word, message, composed, tmp_path):
+    leave(tmp_path, composed(), [])
+    composed()
+    with pytest.raises(InputError, match=message):
+        folders.configuration_of(tmp_path, [word])
+
+
+def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed(composed, tmp_path):
+    cfg = composed()
+    cfg.callbacks.pictures._target_ = "os.system"
+    leave(tmp_path, cfg, [])
+    composed()
+    typed = "callbacks.pictures._target_=os.system"
+    with pytest.raises(InputError, match=f"names {typed}, which no file of .*: where you trust it, type {typed} too"):
+        folders.configuration_of(tmp_path, [])
+    assert folders.configuration_of(tmp_path, [typed]) == cfg
+
+
+def test_run_goes_on_with_one_run():
+    for command in (["-m", "run=x"], ["run=x", "sweep=y"]):
+        with pytest.raises(InputError, match="run=x goes on with one run: leave out -m and sweep=…"):
+            going_on(command)

@@ -231,6 +231,10 @@ def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
     path.write_text("step,train/loss,val/mig\n9,3.5,\n10,,0.1\n19,2.5,\n20,,0.2\n29,1.5,\n30,,0.3\n39,0.")
     go_back(path, 20)
     assert path.read_text().splitlines() == ["step,train/loss,val/mig", "9,3.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
+    go_back(path, 20, ends=True)  # which scores the last step again
+    assert path.read_text().splitlines() == ["step,train/loss,val/mig", "9,3.5,", "10,,0.1", "19,2.5,"]
+    go_back(path, 19)
+    path.write_text(path.read_text() + "19,2.5,\n20,,0.2\n")
     logger = MetricsFile(str(tmp_path))
     logger.log_metrics({"train/loss": 1.5}, step=29)
     logger.save()

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from runs import SHORT, history, offline_runs, run_folder, wandb_records
+from runs import SHORT, environment, history, offline_runs, run_folder, wandb_records
 
 from bvae.vae import VAE
 
@@ -148,6 +149,39 @@ def test_a_run_begins_with_anothers_weights(run, train, tmp_path):
     refused = train(tmp_path, f"init_from={before}", "model.latent_dim=4")
     assert refused.returncode == 1
     assert f"init_from={before} is a model of another architecture or latent size" in refused.stdout
+
+
+def test_a_folder_stays_its_runs_own(run, train, tmp_path):
+    folder = shutil.copytree(run_folder(run[1].stdout), tmp_path / "run")
+    words = (*SHORT, "loss=annealed", "callbacks.checkpoint.every_n_train_steps=3", "seed=3", f"hydra.run.dir={folder}")
+
+    def left() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+
+    before = left()
+    again = train(tmp_path, *words)
+    assert (again.returncode, again.stdout) == (0, f"Finished before, in {folder}\n")
+    other = train(tmp_path, *words, "seed=4")
+    assert other.returncode == 1
+    assert (
+        f"{folder} is the folder of another run, whose seed is 3, not 4: python train.py run={folder}" in other.stdout
+    )
+    assert left() == before
+    keys = ("loss.beta_end=8", "optimizer.lr=1e-9", "++trainer.gradient_clip_val=1", "trainer.max_steps=8")
+    job = subprocess.run(
+        [sys.executable, str(Path(__file__).parents[1] / "train.py"), f"run={folder}", *keys, "logger.mode=disabled"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert job.returncode == 0, job.stderr
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (checkpoint["global_step"], checkpoint["vae"]["loss"]["arguments"]["beta_end"]) == (8, 8)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-9
+    config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
+    assert (config["trainer"]["gradient_clip_val"], config["trainer"]["max_steps"], config["seed"]) == (1, 8, 3)
 
 
 def test_a_sweep_groups_its_runs_and_outlives_a_failed_job(train, tmp_path):

@@ -18,7 +18,6 @@ from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder
 from bvae.callbacks import GracefulInterrupt, StepProgress, Throughput
 from bvae.data import DSpritesDataModule
 from bvae.losses import Annealed, Beta, Capacity, Gaussian
-from bvae.recipes import build, describe
 from bvae.vae import VAE
 
 
@@ -171,13 +170,32 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
         VAE.load_from_checkpoint(tmp_path / "foreign.ckpt")
 
 
-def test_recipes_call_modules_and_optimizers_only():
-    assert build(describe(Beta(beta=3.0))).beta == 3.0
-    assert build(describe(partial(torch.optim.Adam, lr=0.2, betas=(0.5, 0.9)))).keywords["betas"] == [0.5, 0.9]
-    with pytest.raises(ValueError, match=r"os\.system, which is neither a torch module nor an optimizer"):
-        build({"class": "os.system", "arguments": {"command": "true"}})
-    with pytest.raises(ValueError, match=r"needs the class nowhere\.Module, which can't be imported"):
-        build({"class": "nowhere.Module", "arguments": {}})
+@pytest.mark.parametrize("schedule", [torch.optim.lr_scheduler.ConstantLR, torch.optim.lr_scheduler.MultiStepLR])
+def test_a_training_goes_on_with_the_settings_that_it_is_given(schedule, tmp_path):
+    """Moments from the checkpoint; learning rate and milestones from what is given, as if they had always been so."""
+    keys = {"milestones": [1], "gamma": 0.5} if schedule.__name__ == "MultiStepLR" else {"factor": 1.0}
+    before = small_vae(scheduler=partial(schedule, **keys))
+    path = checkpoint(before, tmp_path)
+    saved = torch.load(path, weights_only=True)
+    images = DataLoader(TensorDataset(torch.zeros(4, 1, 64, 64), torch.zeros(4, 5)), batch_size=1)
+
+    def goes_on(**parts) -> Trainer:
+        trainer = Trainer(max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        trainer.fit(small_vae(**parts), images, ckpt_path=path, weights_only=True)
+        return trainer
+
+    adam = partial(torch.optim.Adam, lr=1e-9, fused=True)
+    (optimizer,) = goes_on(optimizer=adam, scheduler=partial(schedule, **keys)).optimizers
+    rate = 1e-9 * keys.get("gamma", 1.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+    moment = saved["optimizer_states"][0]["state"][0]["exp_avg"]
+    assert torch.equal(optimizer.state_dict()["state"][0]["exp_avg"], moment)
+    (optimizer,) = goes_on(scheduler=partial(schedule, **keys)).optimizers
+    assert optimizer.param_groups[0]["lr"] == saved["optimizer_states"][0]["param_groups"][0]["lr"]
+    later = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[9], gamma=0.5)
+    trainer = goes_on(scheduler=later)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 5e-4
+    assert dict(trainer.lr_scheduler_configs[0].scheduler.milestones) == {9: 1}
 
 
 def test_a_schedule_moves_the_learning_rate_each_step():

@@ -85,9 +85,16 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def steps(path: Path) -> int:
-    """Optimizer steps of a checkpoint; raises ValueError for a file that is none or that would run code."""
+def read(path: Path) -> dict[str, Any]:
+    """A training's checkpoint; raises ValueError for a file that is none or that would run code."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)["global_step"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["global_step"]
+        return checkpoint
     except Exception as error:
         raise ValueError(f"{path} is no checkpoint of a training: {str(error).splitlines()[0]}") from error
+
+
+def steps(path: Path) -> int:
+    """Optimizer steps of a training's checkpoint; raises ValueError as `read` does."""
+    return read(path)["global_step"]

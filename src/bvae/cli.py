@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,7 @@ def run_app(
     spare()
     try:
         with interruptible():
-            sys.argv[1:] = prepare(sys.argv[1:])
+            sys.argv[1:] = prepare([_expanded(argument) for argument in sys.argv[1:]])
             try:
                 main()
             finally:
@@ -103,6 +104,16 @@ def run_app(
         if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(error)):
             raise
         sys.exit(f"{os.path.basename(sys.argv[0])}: {sentence(error)}")
+
+
+def _expanded(argument: str) -> str:
+    """An override with the home folder for ~ where a path begins, which a shell leaves as it is after the "="."""
+    key, equals, value = argument.partition("=")
+    return key + equals + re.sub(r"""(^|[,\["'])(~[^/,\]"']*)(?=[/,\]"']|$)""", _home, value)
+
+
+def _home(found: re.Match) -> str:
+    return found[1] + os.path.expanduser(found[2])
 
 
 def _is_hydras(error: Exception) -> bool:
@@ -124,9 +135,10 @@ def sentence(error: BaseException) -> str:
     if kind == "InstantiationException" and cause is not None:
         where = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
         return f"{where.removeprefix('full_key: ')}: {sentence(cause)}".removeprefix(": ")
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key and "is not in struct" in str(cause):
-        parent, _, key = cause.full_key.rpartition(".")
-        keys = sorted(str(k) for k in cause.parent_node or () if k != "_target_")
+    refusal = cause or error
+    if isinstance(refusal, OmegaConfBaseException) and refusal.full_key and "is not in struct" in str(refusal):
+        parent, _, key = refusal.full_key.rpartition(".")
+        keys = sorted(str(k) for k in refusal.parent_node or () if k != "_target_")
         close = get_close_matches(key, keys, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         return f"{parent or 'the configuration'} has no key {key!r}, its keys are {', '.join(keys)}{hint}"

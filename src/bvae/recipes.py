@@ -2,12 +2,16 @@
 
 A recipe is `{"class": "package.module.Class", "arguments": {...}}`, its arguments numbers, strings, None, lists and
 further recipes. It is read off an object whose constructor arguments are attributes of the same names.
+
+A recipe may come from anybody's file, so nothing is imported because it names it: only classes of bvae, `torch.nn`,
+`torch.optim` and of modules that are imported already are built, and of these only modules and optimizers.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from functools import partial
 from typing import Any
 
@@ -15,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 _PLAIN = (bool, int, float, str, type(None))
+_IMPORTED_HERE = ("bvae", "torch.nn", "torch.optim")
 
 
 def describe(value: Any) -> Any:
@@ -57,21 +62,33 @@ def _recipe(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
 def build(recipe: Any) -> Any:
     """The module, or the partial optimizer, that the recipe describes; plain values stand for themselves.
 
-    Raises ValueError for a class that can't be found or is neither a module nor an optimizer: nothing else that a
-    file names is ever called.
+    Raises ValueError for a class of a module that isn't imported, one that can't be found, and one that is neither a
+    module nor an optimizer: nothing else that a file names is ever called.
     """
     if isinstance(recipe, list):
         return [build(item) for item in recipe]
     if not isinstance(recipe, dict):
         return recipe
-    module_name, _, name = recipe["class"].rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"the checkpoint needs the class {recipe['class']}, which can't be imported: {error}"
-        ) from error
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module | Optimizer)):
-        raise ValueError(f"the checkpoint names {recipe['class']}, which is neither a torch module nor an optimizer")
+    cls = _class(recipe["class"])
     arguments = {key: build(value) for key, value in recipe["arguments"].items()}
     return partial(cls, **arguments) if issubclass(cls, Optimizer) else cls(**arguments)
+
+
+def _class(path: str) -> type:
+    """The module or optimizer class of this name."""
+    module_name, _, name = path.rpartition(".")
+    module = sys.modules.get(module_name)
+    if module is None and f"{module_name}.".startswith(tuple(f"{package}." for package in _IMPORTED_HERE)):
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"the checkpoint needs the class {path}, which can't be imported: {error}") from error
+    if module is None:
+        raise ValueError(
+            f"the checkpoint names the class {path}, which isn't imported because a file names it: "
+            f"where you trust it, import {module_name or path} first"
+        )
+    cls = vars(module).get(name)  # getattr would let a module import what is asked of it
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module | Optimizer)):
+        raise ValueError(f"the checkpoint names {path}, which is neither a torch module nor an optimizer")
+    return cls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
@@ -52,6 +53,14 @@ def images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
 
 class WrongImages(ValueError):
     """The model can't take these images; the message says which it can."""
+
+
+def _described(part: Any) -> Any:
+    """The part's recipe; None where it has none, and is given again when the file is loaded."""
+    try:
+        return describe(part)
+    except ValueError:
+        return None
 
 
 class NotFinite(ArithmeticError):
@@ -200,18 +209,30 @@ class VAE(LightningModule):
         if batches["is_last_batch"] and batches["current"]["ready"] == batches["current"]["completed"]:
             # The training was ended with an epoch. Lightning would add a batch to that epoch.
             batches["current"] = dict.fromkeys(batches["current"], 0)
+        saved = {"optimizer": checkpoint.get("vae", {}).get("optimizer"), "scheduler": checkpoint.get("scheduler")}
+        own = {name: _described(getattr(self, name)) for name in saved}
+        if any(own[name] not in (None, saved[name]) for name in saved):
+            self._retune(checkpoint)
+
+    def _retune(self, checkpoint: dict[str, Any]) -> None:
+        """Put our own settings of the optimizer, and our schedule at the checkpoint's step, in place of its own."""
+        configured = self.configure_optimizers()
+        if self.scheduler is not None:
+            scheduler = configured["lr_scheduler"]["scheduler"]
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*`lr_scheduler.step.*")
+                for _ in range(checkpoint["global_step"]):
+                    scheduler.step()
+            checkpoint["lr_schedulers"] = [scheduler.state_dict()]
+        groups = configured["optimizer"].state_dict()["param_groups"]
+        checkpoint["optimizer_states"] = [{**state, "param_groups": groups} for state in checkpoint["optimizer_states"]]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in self.state_dict().values()):
             raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
         checkpoint["random_states"] = _of_every_process(_random_states())
-        checkpoint["vae"] = {}
-        for name in _PARTS:
-            try:
-                checkpoint["vae"][name] = describe(getattr(self, name))
-            except ValueError:
-                # The part is given again when the file is loaded, as `load_from_checkpoint` says.
-                checkpoint["vae"][name] = None
+        checkpoint["vae"] = {name: _described(getattr(self, name)) for name in _PARTS}
+        checkpoint["scheduler"] = _described(self.scheduler)
 
     @classmethod
     def load_from_checkpoint(
@@ -222,7 +243,10 @@ class VAE(LightningModule):
         weights_only: bool = True,
         **parts: Any,
     ) -> VAE:
-        """The model of a checkpoint, in evaluation mode. The file is read with `weights_only=True`.
+        """The model of a checkpoint, in evaluation mode.
+
+        The file is read with `weights_only=True`, and of the classes that it names only those of bvae, `torch.nn`,
+        `torch.optim` and of modules that you have imported are built: it runs no code of its own.
 
         Args:
             checkpoint_path: a file that the trainer saved.
@@ -230,7 +254,8 @@ class VAE(LightningModule):
             strict: whether the weights must be those of the parts, all and no others.
             weights_only: True, as nothing else is read.
             parts: `encoder`, `decoder`, `loss` or `optimizer`, in place of the checkpoint's. Needed for a part that
-                doesn't keep its constructor arguments as attributes, which a checkpoint can't describe. A `scheduler`
+                doesn't keep its constructor arguments as attributes, which a checkpoint can't describe, and for one
+                whose class isn't imported. A `scheduler`
                 is none of the model's and is given again to train on.
 
         Raises ValueError for a file that is no checkpoint of a `VAE` or that lacks a part.
@@ -244,7 +269,10 @@ class VAE(LightningModule):
         for name, recipe in recipes.items():
             if recipe is None:
                 raise ValueError(f"{checkpoint_path} doesn't say how its {name} was made: pass {name}=…")
-            parts[name] = build(recipe)
+            try:
+                parts[name] = build(recipe)
+            except ValueError as error:
+                raise ValueError(f"{checkpoint_path}: {error}, or pass {name}=…") from error
         vae = cls(**parts)
         vae.load_state_dict(checkpoint["state_dict"], strict=strict)
         devices = {value.device for value in checkpoint["state_dict"].values()}  # that map_location has led to

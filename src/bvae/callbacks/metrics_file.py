@@ -75,12 +75,19 @@ class _Writer(ExperimentWriter):
             os.fsync(file.fileno())
 
 
-def go_back(path: Path, step: int) -> None:
-    """Drop a `metrics.csv`'s rows that a run which goes on from this step will write again, and a torn last line."""
+def go_back(path: Path, step: int, ends: bool = False) -> None:
+    """Drop a `metrics.csv`'s rows that a run which goes on from this step will write again, and a torn last line.
+
+    Args:
+        path: of the file.
+        step: the checkpoint's.
+        ends: whether the run ends with this step, and scores it again.
+    """
     if not path.is_file():
         return
     keys, rows = read_history(path)
-    _write(path, keys, [row for row in rows if steps_done(row) <= step])
+    kept = [row for row in rows if steps_done(row) + (ends and not row.get("train/loss")) <= step]
+    _write(path, keys, kept)
 
 
 def _write(path: Path, keys: list[str], rows: list[dict]) -> None:
