@@ -210,7 +210,7 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("loss.gama=1", "loss has no key 'gama', its keys are anneal_steps, gamma, .* did you mean gamma"),
+        ("loss.gama=1", "loss has no key 'gama', its keys are anneal_steps, .* did you mean gamma"),
         ("loss=beta", "goes on with its own choices"),
         ("experiment=quick", "goes on with its own choices"),
         ("~scheduler.factor", "goes on with its own choices"),
