@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -9,11 +10,12 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import wandb
 
 _RUN_FILE = "wandb.json"
+_MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # W&B's
 
 
 def quiet() -> None:
@@ -85,9 +88,43 @@ def _takes_files(folder: Path) -> bool:
 
 
 class WandbRun(WandbLogger):
-    """Lightning's WandbLogger that logs a step once: a run that is resumed leaves out those that W&B has already."""
+    """Lightning's WandbLogger that logs a step once: a run that is resumed leaves out those that W&B has already.
+
+    Args:
+        save_dir: the folder of `wandb/`; raises OSError unless it can be written, where W&B would take a temporary one.
+        name: of the run.
+        group: of runs that belong together.
+        tags: a list, or words with commas between.
+        mode: online, offline or disabled; W&B's other names for them are taken too.
+        arguments: `WandbLogger`'s and `wandb.init`'s.
+    """
 
     _last: int | None = None
+
+    def __init__(
+        self,
+        save_dir: str = ".",
+        name: str | None = None,
+        group: str | None = None,
+        tags: str | Sequence[str] = (),
+        mode: str = "offline",
+        **arguments: Any,
+    ) -> None:
+        if mode not in _MODES:
+            raise ValueError(f"logger.mode must be one of online, offline and disabled, got {mode!r}")
+        folder = Path(save_dir or ".").expanduser()
+        if mode != "disabled":
+            _check_writable(folder)
+        self._mode = mode
+        words = tags.split(",") if isinstance(tags, str) else tags
+        super().__init__(
+            name=_shortened(name, 128),
+            save_dir=str(folder),
+            mode=mode,
+            group=_shortened(group, 128),
+            tags=[_shortened(str(tag).strip(), 64) for tag in words if str(tag).strip()],
+            **arguments,
+        )
 
     @property
     def experiment(self) -> wandb.Run:
@@ -97,7 +134,8 @@ class WandbRun(WandbLogger):
         try:
             return super().experiment
         except wandb.Error as error:
-            raise RuntimeError(f"W&B: {error} (or type logger.mode=offline, which needs no account)") from error
+            hint = " (or type logger.mode=offline, which needs no account)" if self._mode == "online" else ""
+            raise RuntimeError(f"W&B: {error}{hint}") from error
 
     def has(self, step: int) -> bool:
         """Whether the run had this step before it was resumed."""
@@ -110,6 +148,24 @@ class WandbRun(WandbLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if step is None or not self.has(step):
             super().log_metrics(metrics, step)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder, folder / "wandb"):
+            if path.exists():
+                tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        fix = "give another logger.dir or WANDB_DIR, or logger=csv"
+        raise OSError(f"logger.dir={folder} can't be written, {error.strerror}: {fix}") from error
+
+
+def _shortened(text: str | None, longest: int) -> str | None:
+    """The text where W&B takes its length; otherwise its beginning, and a digest that tells it from others."""
+    if text is None or len(text) <= longest:
+        return text
+    return f"{text[: longest - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = False) -> None:
