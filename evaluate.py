@@ -47,7 +47,7 @@ def data_of(run: Path, typed: list[str]) -> DictConfig:
     Raises ValueError where it would have something called that neither `conf/` nor who typed the command names.
     """
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    words = [override for override in typed if override.startswith("data.")]
+    words = [word for word in (override.lstrip("+") for override in typed) if word.startswith("data.")]
     config = OmegaConf.merge(config, OmegaConf.from_dotlist(words))
     targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
     check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, folders.conf(), targets)
@@ -95,8 +95,8 @@ def evaluate(cfg: DictConfig) -> None:
             # The run's metrics.csv is left as it is: Lightning's logger would begin it anew.
             loggers = [
                 make(node, **(arguments if name == "wandb" else {}))
-                for name, node in cfg.logger.loggers.items()
-                if name != "csv"
+                for name, node in (cfg.logger.loggers or {}).items()
+                if node and name != "csv"
             ]
             for logger in loggers:
                 logger.log_hyperparams(

@@ -85,12 +85,12 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
     Returns the score that `optimized_metric` names, for whoever searches.
     """
     # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
-    from lightning import seed_everything
+    from lightning import Callback, seed_everything
 
     from bvae.allocator import keep_freed_memory
     from bvae.callbacks import finish, go_back, log_evaluation, quiet, remember_run, run_of
     from bvae.checkpoints import WholeFiles, disk_is_full, newest, read
-    from bvae.checks import finite, whole
+    from bvae.checks import finite, not_negative, positive, steps, whole
     from bvae.evaluation import evaluate, show
     from bvae.report import report
     from bvae.vae import VAE, NotFinite, WrongImages
@@ -101,10 +101,18 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
     exit_code, value = 1, None
     try:
         with input_errors():
-            seed_everything(whole("seed", cfg.seed, at_least=0), workers=True, verbose=False)
+            seed_everything(whole("seed", cfg.seed, at_least=0, at_most=2**32 - 1), workers=True, verbose=False)
             whole("trainer.max_steps", cfg.trainer.max_steps, at_least=-1)
             whole("trainer.log_every_n_steps", cfg.trainer.log_every_n_steps, at_least=1)
+            if cfg.trainer.max_epochs is not None:
+                whole("trainer.max_epochs", cfg.trainer.max_epochs, at_least=-1)
+            if not isinstance(cfg.trainer.val_check_interval, (str, type(None))):  # text is Lightning's DD:HH:MM:SS
+                positive("trainer.val_check_interval", cfg.trainer.val_check_interval)
             finite("optimizer.lr", cfg.optimizer.lr)
+            for key in {"factor", "gamma", "start_factor", "total_iters"} & set(cfg.scheduler):
+                not_negative(f"scheduler.{key}", cfg.scheduler[key])
+            if "milestones" in cfg.scheduler:  # PyTorch takes anything, and would never come to a step that is text
+                steps("scheduler.milestones", cfg.scheduler.milestones)
             datamodule = make(folders.typed_here(cfg.data))
             parts = {"encoder": make(cfg.model.encoder), "decoder": make(cfg.model.decoder)}
             vae = VAE(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
@@ -119,7 +127,11 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
             wanted = cfg.optimized_metric
             if wanted is not None and not any(f"{wanted}_".startswith(f"{name}_") for name in taken):
                 raise ValueError(f"optimized_metric={wanted} isn't taken; choose one of {', '.join(taken) or 'none'}")
-            callbacks = make(cfg.callbacks)
+            # A null or false does without the callback or the logger.
+            callbacks = {name: callback for name, callback in make(cfg.callbacks).items() if callback}
+            for name, callback in callbacks.items():
+                if not isinstance(callback, Callback):
+                    raise ValueError(f"callbacks.{name} must be a callback, or null to do without, got {callback!r}")
             checkpoint, step, wandb_run = None, 0, {}
             if goes_on:
                 checkpoint, step = newest(output / "checkpoints")
@@ -133,7 +145,9 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
                     go_back(output / "metrics.csv", step, ends=step == cfg.trainer.max_steps)
                     print(f"Going on from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
             loggers = [
-                make(node, **(wandb_run if name == "wandb" else {})) for name, node in cfg.logger.loggers.items()
+                make(node, **(wandb_run if name == "wandb" else {}))
+                for name, node in (cfg.logger.loggers or {}).items()
+                if node
             ]
             processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
             trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[WholeFiles()])

@@ -1,10 +1,89 @@
+"""What is typed by mistake, and the sentence that it is answered with."""
+
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-from bvae.cli import run_app
+from bvae.cli import InputError, run_app, sentence, understood
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def answer(program: str, typed: str) -> str:
+    """The sentence that a program's configuration answers an override with."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            compose(program, understood([typed], CONF), return_hydra_config=True)
+        except Exception as error:
+            return sentence(error)
+    return "it was taken"
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("logger=null metrics=False scheduler=None", "logger=none metrics=none scheduler=none"),
+        ("~logger experiment=false ~hparams=optuna", "logger=none experiment=none hparams=none"),
+        ("seed=1 -m scheduler=null,drop", "-m seed=1 scheduler=none,drop"),
+        ("metrics/dci_learner@x=null loss/likelihood=null", "metrics/dci_learner@x=none loss/likelihood=none"),
+        ("run=null compile=false loss.beta=null --cfg job", "run=null compile=false loss.beta=null --cfg job"),
+        ("loss=beta ~logger.tags +loss=null", "loss=beta ~logger.tags +loss=null"),
+    ],
+)
+def test_a_group_that_is_null_or_false_is_none(typed, taken):
+    assert understood(typed.split(), CONF) == taken.split()
+
+
+def test_a_group_with_dashes_is_refused():
+    with pytest.raises(InputError, match=r"--experiment: a group has no dashes, type experiment=…"):
+        understood(["--experiment", "quick"], CONF)
+
+
+@pytest.mark.parametrize("program", ["config", "evaluate"])
+def test_null_does_without_logger_and_scores_in_both_programs(program):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(program, understood(["logger=null", "metrics=null"], CONF))
+    assert cfg.logger.loggers == cfg.metrics.sample == cfg.metrics.every_image == {}
+
+
+def test_no_scheduler_is_a_constant_rate():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose("config", understood(["scheduler=null"], CONF)).scheduler == compose("config").scheduler
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("callbacks=null", "there is no callbacks=none; choose one of default"),
+        ("model=resnet", "there is no model=resnet; choose one of conv, mlp"),
+        (
+            "experiment=quik",
+            "there is no experiment=quik; choose one of burgess2018, higgins2017, none, quick, seed_res",
+        ),
+        ("+experiment=quick", "type experiment=quick, without a +"),
+        ("++loss=beta", "type loss=beta, without a +"),
+        ("lr=0.1", "the configuration has no key 'lr', .*; did you mean optimizer.lr"),
+        ("batch_size=32", "the configuration has no key 'batch_size', .*; did you mean data.batch_size"),
+        ("data.batchsize=32", "data has no key 'batchsize', .*; did you mean batch_size"),
+        ("loss.beta=4", "loss has no key 'beta', its keys are anneal_steps, gamma, likelihood, max_capacity"),
+        ("loss.likelihood.variance=2", "loss.likelihood has no key 'variance', its keys are none"),
+        ("hydra.run.dir=null", "hydra.run.dir=null: field 'hydra.run.dir' is not Optional"),
+        ("trainer", "what is typed has the form key=value, without spaces around the =, got trainer"),
+        ("run_name=a=b", "run_name=a=b can't be read; a value that is text is quoted twice: 'run_name=\"a=b\"'$"),
+        ("'run_name=a b'", "can't be read; a value that is text is quoted twice: 'run_name=\"a b\"'$"),
+    ],
+)
+def test_a_mistake_has_its_sentence(typed, said):
+    assert re.search(said, answer("config", typed))
+
+
+def test_a_group_of_another_program_is_refused():
+    assert answer("evaluate", "trainer=gpu") == "there is no group trainer to choose in: see --help"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from bvae.cli import sentence
 from bvae.vae import VAE
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -55,6 +58,24 @@ def test_every_yaml_instantiates(configuration, choice):
     instantiate(cfg.logger.loggers)
 
 
+@pytest.mark.parametrize(
+    ("part", "override", "said"),
+    [
+        ("data", "data.on_device=no", "data: data.on_device must be true or false, got 'no'"),
+        ("data", "data.num_workers=-1", "data: data.num_workers must be a whole number of 0 or more, got -1"),
+        ("model.decoder", "model.decoder.fast=off", "model.decoder: fast must be true or false, got 'off'"),
+        ("metrics", "metrics.every_image.sap.continuous=no", "continuous must be true or false, got 'no'"),
+        ("callbacks", "callbacks.pictures.every_n_steps=abc", "every_n_steps must be a number, got 'abc'"),
+        ("callbacks", "callbacks.resume.save_top_k=abc", "callbacks.resume: a key that must be a number is text"),
+        ("logger.loggers", "logger.mode=foo", "logger.mode must be one of online, offline and disabled, got 'foo'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_in_a_sentence(configuration, part, override, said):
+    with pytest.raises(InstantiationException) as caught:
+        instantiate(OmegaConf.select(configuration("metrics=all", override), part))
+    assert said in sentence(caught.value)
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_passes_a_fast_dev_run_with_every_model(configuration, model, loss):
@@ -94,3 +115,33 @@ def test_encoder_and_decoder_swap_one_by_one(configuration):
     assert cfg.model.encoder._target_.endswith("ConvEncoder")
     assert cfg.model.decoder._target_.endswith("MLPDecoder")
     assert instantiate(cfg.model.decoder).latent_dim == 4
+
+
+def test_the_environment_of_wandb_replaces_its_defaults_and_an_override_the_environment(
+    configuration, tmp_path, monkeypatch
+):
+    named = {"WANDB_PROJECT": "theirs", "WANDB_NAME": "mine", "WANDB_RUN_GROUP": "ours", "WANDB_TAGS": "one, two"}
+    for name, value in {**named, "WANDB_DIR": str(tmp_path / "logs")}.items():
+        monkeypatch.setenv(name, value)
+    run = instantiate(configuration().logger.loggers.wandb, _convert_="all").experiment
+    try:
+        assert (run.project, run.name, run.group, run.tags) == ("theirs", "mine", "ours", ("one", "two"))
+        assert Path(run.dir).is_relative_to(tmp_path / "logs")
+    finally:
+        run.finish()
+    over = (
+        "logger.project=x",
+        "run_name=y",
+        "logger.group=z",
+        "logger.tags=[one]",
+        "logger.dir=here",
+        "logger.mode=online",
+    )
+    wandb = configuration(*over).logger.loggers.wandb
+    assert (wandb.project, wandb.name, wandb.group, wandb.tags) == ("x", "y", "z", ["one"])
+    assert (wandb.save_dir, wandb.mode) == ("here", "online")
+    for name in (*named, "WANDB_DIR"):
+        monkeypatch.delenv(name)
+    wandb = configuration("loss=beta").logger.loggers.wandb
+    assert (wandb.project, wandb.name, wandb.group, wandb.save_dir) == ("bvae", None, None, ".")
+    assert wandb.tags == "conv,beta"

@@ -185,7 +185,8 @@ def test_a_folder_stays_its_runs_own(run, train, tmp_path):
 
 
 def test_a_sweep_groups_its_runs_and_outlives_a_failed_job(train, tmp_path):
-    job = train(tmp_path, "-m", "loss.gamma=100,-1,1000", *SHORT)
+    wandb = {"WANDB_ENTITY": "somebody", "WANDB_NOTES": "a note", "WANDB_DIR": str(tmp_path), "WANDB_PROJECT": "theirs"}
+    job = train(tmp_path, "loss.gamma=100,-1,1000", "-m", *SHORT, **wandb)
     assert job.returncode == 1
     assert "At least one job of the sweep failed" in job.stderr
     (sweep,) = (path for path in (tmp_path / "multirun").glob("*/*"))
@@ -194,6 +195,7 @@ def test_a_sweep_groups_its_runs_and_outlives_a_failed_job(train, tmp_path):
     assert all((sweep / number / "traversals.png").is_file() for number in "02")
     runs = [next(r["run"] for r in wandb_records(path) if r["type"] == "run") for path in offline_runs(tmp_path)]
     assert len(runs) == 2
+    assert {(run["entity"], run["notes"], run["project"]) for run in runs} == {("somebody", "a note", "theirs")}
     assert {run["run_group"] for run in runs} == {sweep.relative_to(tmp_path).as_posix()}
     assert {word for run in runs for word in run["display_name"].split() if "gamma" in word} == {
         "loss.gamma=100",
@@ -258,6 +260,11 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
         (["loss.likelihood=gaussian"], "type loss/likelihood=bernoulli or"),
         (["seed=-1"], "seed must be 0 or more, got -1"),
         (["experiment=seed_results"], "init_from=<the folder of a quick run>: there is no such run or checkpoint"),
+        (
+            ["--batch_size", "32"],
+            "unrecognized arguments: --batch_size; .*keys have no dashes and a value, as data.batch",
+        ),
+        (["loss.gamma=1,2"], "loss.gamma=1,2 has several values: type -m to run each"),
         (["-m", "hydra/launcher=ray"], "hydra/launcher=ray needs more packages: pip install -e '.\\[ray\\]'"),
         (["seed=1", "sweep=resume"], "sweep=resume goes on with a sweep: type -m before it"),
     ],

@@ -34,12 +34,14 @@ def not_negative(name: str, value: float) -> float:
     return float(value)
 
 
-def whole(name: str, value: int, at_least: int) -> int:
-    """The value as an int of at_least or more; 100000.0 and 1e5 count as whole numbers, 0.5 does not."""
+def whole(name: str, value: int, at_least: int, at_most: int | None = None) -> int:
+    """The value as an int from at_least to at_most; 100000.0 and 1e5 count as whole numbers, 0.5 does not."""
     if finite(name, value) != int(value):
         raise ValueError(f"{name} must be a whole number, got {value}")
     if value < at_least:
         raise ValueError(f"{name} must be {at_least} or more, got {value}")
+    if at_most is not None and value > at_most:
+        raise ValueError(f"{name} must be {at_most} or less, got {value}")
     return int(value)
 
 
@@ -48,6 +50,13 @@ def boolean(name: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be true or false, got {value!r}")
     return value
+
+
+def steps(name: str, value: Sequence[int]) -> list[int]:
+    """The value as a list of whole numbers."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a list of steps, as [1000,2000], got {value!r}")
+    return [whole(f"a step of {name}", step, 0) for step in value]
 
 
 def points(name: str, value: Sequence[Sequence[float]]) -> list[list[float]]:

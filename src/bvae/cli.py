@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
 
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bvae import interrupts
@@ -88,10 +94,12 @@ def run_app(
         finish: what comes after it, however it ended.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to us in place of printing them
+    argparse.ArgumentParser.error = _refuse  # Hydra's parser would print its usage
     spare()
     try:
         with interruptible():
-            sys.argv[1:] = prepare([_expanded(argument) for argument in sys.argv[1:]])
+            typed = [_expanded(argument) for argument in sys.argv[1:]]
+            sys.argv[1:] = prepare(understood(typed, Path(sys.argv[0]).parent / "conf"))
             try:
                 main()
             finally:
@@ -116,14 +124,45 @@ def _home(found: re.Match) -> str:
     return found[1] + os.path.expanduser(found[2])
 
 
+def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    raise InputError(f"{message}; flags stand first, and keys have no dashes and a value, as data.batch_size=32")
+
+
+def understood(arguments: Sequence[str], conf: Path) -> list[str]:
+    """The arguments of a command as Hydra takes them: -m first, and `group=none` for a group that is null or false.
+
+    Args:
+        arguments: as typed, without the program's name.
+        conf: the folder of the configuration, whose folders are its groups.
+    """
+    groups = "|".join(path.relative_to(conf).as_posix() for path in conf.rglob("*") if path.is_dir())
+    override = re.compile(rf"(~|--|)((?:{groups})(?:@[^=]*)?)(?:=(.*))?")
+    words = sorted(arguments, key=lambda word: word not in ("-m", "--multirun"))
+    for index, word in enumerate(words):
+        match = override.fullmatch(word)
+        if match and match[1] == "--":  # Hydra would take --experiment for its --experimental-rerun
+            raise InputError(f"{word}: a group has no dashes, type {match[2]}=…")
+        if match and match[1] == "~":
+            words[index] = f"{match[2]}=none"
+        elif match and match[3] is not None:
+            choices = ("none" if c.lower() in ("null", "false", "none") else c for c in match[3].split(","))
+            words[index] = f"{match[2]}={','.join(choices)}"
+    return words
+
+
 def _is_hydras(error: Exception) -> bool:
-    return type(error).__module__.startswith(("hydra", "omegaconf"))
+    """Whether Hydra raised it, be it one of Python's own."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return any(
+        name.startswith(("hydra.", "omegaconf.")) for name in (type(error).__module__, frame.f_globals["__name__"])
+    )
 
 
 def sentence(error: BaseException) -> str:
     """What went wrong, in one line."""
     cause = error.__cause__
     kind = type(error).__name__
+    text = " ".join(str(error).split())
     said, found, message = str(error).partition("raised while resolving interpolation: ")
     if found and said.strip() == "InputError":
         return message.splitlines()[0]
@@ -134,18 +173,56 @@ def sentence(error: BaseException) -> str:
         return f"there is no {group}={choice}; choose one of {', '.join(error.options)}"
     if kind == "InstantiationException" and cause is not None:
         where = next((line for line in str(error).splitlines() if line.startswith("full_key: ")), "")
-        return f"{where.removeprefix('full_key: ')}: {sentence(cause)}".removeprefix(": ")
-    refusal = cause or error
-    if isinstance(refusal, OmegaConfBaseException) and refusal.full_key and "is not in struct" in str(refusal):
-        parent, _, key = refusal.full_key.rpartition(".")
-        keys = sorted(str(k) for k in refusal.parent_node or () if k != "_target_")
-        close = get_close_matches(key, keys, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{parent or 'the configuration'} has no key {key!r}, its keys are {', '.join(keys)}{hint}"
-    if kind == "OverrideParseException" and "missing EQUAL" in str(error):
-        return f"what is typed has the form key=value, got {error.override}"
+        where = where.removeprefix("full_key: ")
+        if found := re.search(r"not supported between instances of '(str|NoneType|list)'", str(cause)):
+            what = {"str": "text", "NoneType": "null", "list": "a list"}[found[1]]
+            return f"{where}: a key that must be a number is {what}"
+        return f"{where}: {sentence(cause)}".removeprefix(": ")
+    for missing in (error, cause):
+        if isinstance(missing, OmegaConfBaseException) and missing.full_key and "is not in struct" in str(missing):
+            return _no_key(missing)
+    if found := re.match("Ambiguous value for argument '([^=]*)=(.*)'\n", str(error)):
+        quoted = _quoted(found[1], found[2])
+        return (
+            f"{found[1]}={found[2]} has several values: type -m to run each, or quote one with commas twice: {quoted}"
+        )
+    if found := re.match(r"Multiple values for \S+\. .* 'override (\S+): (\S+)'", text) or re.match(
+        r"force-add of config groups is not supported: '\+\+(\S+)=(\S+)'", text
+    ):
+        return f"type {found[1]}={found[2]}, without a +"
+    if found := re.match("Could not override '(.*)'. No match in the defaults list", text):
+        return f"there is no group {found[1]} to choose in: see --help"
+    if kind == "OverrideParseException" and "=" not in error.override:
+        return f"what is typed has the form key=value, without spaces around the =, got {error.override}"
     if kind == "OverrideParseException":
-        key, _, value = error.override.partition("=")
-        why = str(error).splitlines()[0]
-        return f"{error.override} can't be read, {why}; a value that is text is quoted twice: '{key}=\"{value}\"'"
-    return " ".join(str(error).split()) or kind
+        quoted = _quoted(*error.override.strip("\"'").split("=", 1))
+        return f"{error.override} can't be read; a value that is text is quoted twice: {quoted}"
+    if text.startswith("Cannot instantiate config of type"):
+        return "a part that should be built is no part but a value: what lies in a group is chosen as model/encoder=mlp"
+    if text.startswith("Error merging override") and cause is not None:
+        return f"{text}: {str(cause).splitlines()[0]}"
+    return text or kind
+
+
+def _quoted(key: str, value: str) -> str:
+    """How a key with a text is typed in a shell."""
+    return shlex.quote(f'{key}="{value}"')
+
+
+def _no_key(error: OmegaConfBaseException) -> str:
+    """That the configuration has no such key, and which one was perhaps meant."""
+    parent, _, key = error.full_key.rpartition(".")
+    tree = OmegaConf.to_container(error.parent_node) if OmegaConf.is_config(error.parent_node) else {}
+    keys = sorted(str(k) for k in tree if k != "_target_")
+    deeper = [path for path in _paths(tree) if path.endswith(f".{key}") and not path.startswith("hydra.")]
+    near = deeper or get_close_matches(key, keys, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{parent or 'the configuration'} has no key {key!r}, its keys are {', '.join(keys) or 'none'}{hint}"
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a tree, with those that it lies in: optimizer.lr."""
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")

@@ -55,6 +55,8 @@ class ConvDecoder(nn.Module):
     def __init__(self, latent_dim: int = 10, fast: bool = True, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.latent_dim = check_latent_dim(latent_dim)
+        if not isinstance(fast, bool):
+            raise ValueError(f"fast must be true or false, got {fast!r}")
         self.fast = fast
         self.activation = activation if activation is not None else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from bvae.callbacks.loggers import log_evaluation
 from bvae.checkpoints import disk_is_full
+from bvae.checks import whole
 from bvae.evaluation import evaluate
 from bvae.features import remark
 from bvae.metrics import CodesMetric
@@ -32,10 +33,8 @@ class LatentPictures(Callback):
     def __init__(
         self, folder: str, every_n_steps: int = 5_000, metrics: Mapping[str, CodesMetric] | None = None
     ) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps must be 1 or more, got {every_n_steps}")
         self.folder = Path(folder)
-        self.every_n_steps = every_n_steps
+        self.every_n_steps = whole("every_n_steps", every_n_steps, at_least=1)
         self.metrics = dict(metrics or {})
         self._failed = False
         self._remarked = False

@@ -181,9 +181,12 @@ class DSpritesDataModule(LightningDataModule):
             raise ValueError("data.source=file needs data.path=…, an official .npz or .hdf5")
         if source != "file" and path is not None:
             raise ValueError(f"data.path goes with data.source=file, got data.source={source}")
-        for name, value, least in (("batch_size", batch_size, 1), ("eval_images", eval_images, 2), ("seed", seed, 0)):
+        numbers = {"batch_size": (batch_size, 1), "eval_images": (eval_images, 2), "seed": (seed, 0)}
+        for name, (value, least) in {**numbers, "num_workers": (num_workers, 0)}.items():
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
+        if not isinstance(on_device, bool):  # Hydra reads "no" and "off" as text, which would count as true
+            raise ValueError(f"data.on_device must be true or false, got {on_device!r}")
         if isinstance(val_fraction, str) or not 0 <= val_fraction < 1:
             raise ValueError(f"data.val_fraction must be 0 or more and under 1, got {val_fraction!r}")
         held_out = round(val_fraction * NUM_IMAGES)

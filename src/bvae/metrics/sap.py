@@ -89,6 +89,8 @@ class SAP(CodesMetric):
         super().__init__(**kwargs)
         self.num_train = num_train
         self.num_test = num_test
+        if not isinstance(continuous, bool):
+            raise ValueError(f"continuous must be true or false, got {continuous!r}")
         self.continuous = continuous
         self.seed = seed
 
