@@ -52,8 +52,11 @@ def test_the_terminals_table_is_short(taken):
 
 def test_a_score_that_cannot_be_taken_says_why_and_loses_no_other():
     codes, factors = torch.arange(4.0).repeat(5)[:, None], torch.tensor([[0], [0], [1], [1]]).repeat(5, 1)
-    chosen = {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness()}
-    mig, irs = scores.take(chosen, codes, factors)
+    chosen = {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness(), "sap": None}
+    text = {"active_units": metrics.ActiveUnits(threshold="abc")}
+    mig, irs, active_units = scores.take({**chosen, **text}, codes, factors)
+    assert math.isnan(active_units.value)
+    assert "can't be taken" in active_units.protocol
     assert math.isnan(mig.value)
     assert mig.protocol == "can't be taken: the gap needs two units or more, got codes of shape (20, 1)"
     assert irs.value == pytest.approx(1 - 0.5 / 1.5)

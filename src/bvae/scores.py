@@ -56,6 +56,8 @@ def take(
     console = Console(quiet=not show)
     scores = []
     for name, metric in metrics.items():
+        if metric is None:  # `metrics.sample.mig=null` does without
+            continue
         start = time.perf_counter()
         metric.reset()
         metric.update(codes, factors)
@@ -66,7 +68,7 @@ def take(
                 if metric.looks_at_factors and not any_active:
                     raise ValueError("no unit is active: each posterior's mean variance is near the prior's")
                 result, protocol = metric.compute(), metric.protocol(len(codes))
-            except ValueError as error:
+            except (TypeError, ValueError) as error:  # a setting that is text: better no score than no run
                 result, protocol = math.nan, f"can't be taken: {error}"
         metric.reset()
         values = result if isinstance(result, dict) else {name: result}
