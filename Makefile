@@ -40,8 +40,8 @@ bench-peers: $(INSTALLED) $(PEERS:%=.venv-%/installed) ## The same beside pythae
 	$(BIN)/python benchmarks/speed.py --peers $(foreach p,$(PEERS),$p=$(abspath .venv-$p/bin/python)) $(ARGS)
 
 dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
-	@test -d wandb || { echo "There are no runs yet: make train"; exit 1; }
-	$(BIN)/wandb leet wandb
+	@test -d "$${WANDB_DIR:-.}/wandb" || { echo "There are no runs yet: make train"; exit 1; }
+	$(BIN)/wandb leet "$${WANDB_DIR:-.}/wandb"
 
 lint: $(INSTALLED) ## Check the code's style
 	$(BIN)/ruff check .

@@ -92,6 +92,8 @@ def evaluate(cfg: DictConfig) -> None:
                 datamodule.prepare_data()
                 datamodule.setup()
             arguments, remark = run_of(path, cfg.logger.get("mode"))
+            if cfg.logger.get("name"):
+                del arguments["name"]
             # The run's metrics.csv is left as it is: Lightning's logger would begin it anew.
             loggers = [
                 make(node, **(arguments if name == "wandb" else {}))

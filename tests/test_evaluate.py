@@ -32,7 +32,7 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     before = {name: (copy / name).read_bytes() for name in ("metrics.csv", ".hydra/config.yaml", "latents.csv")}
     (copy / "scores.json").unlink()
     (copy / "report.html").unlink()
-    job = evaluate(tmp_path, f"run={copy}", "metrics=default")
+    job = evaluate(tmp_path, f"run={copy}", "metrics=default", WANDB_NAME="mine")
     assert job.returncode == 0, job.stderr
     for title in ("Latent units", "Scores", "Burda et al. 2016"):
         assert title in job.stdout
@@ -54,7 +54,7 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     trained = json.loads((copy / "wandb.json").read_text())
     (described,) = (record["run"] for record in wandb_records(wandb_run) if record["type"] == "run")
     assert described["run_id"] != trained["id"]
-    assert described["run_group"] == trained["id"]
+    assert (described["run_group"], described["display_name"]) == (trained["id"], "mine")
     logged = history(wandb_records(wandb_run))
     assert logged["trainer/global_step"][-1] == 6
     assert logged["scores._type"] == ["table-file"]
