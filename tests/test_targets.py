@@ -87,7 +87,7 @@ def test_what_conf_names_its_fellows_and_what_is_typed_is_known():
         "bvae.callbacks.wandb_settings",
         "torch.nn.ReLU",
         "torch.optim.lr_scheduler.CosineAnnealingLR",
-        "lightning.pytorch.callbacks.EarlyStopping",
+        "lightning.pytorch.callbacks.EarlyStopping",  # as the folders of earlier versions name its module
         "sklearn.ensemble.RandomForestClassifier",
         "mine.Loss",
     ):

@@ -248,7 +248,10 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["loss.gama=3"], "loss has no key 'gama', its keys are anneal_steps, gamma, .*did you mean gamma"),
+        (
+            ["loss.gama=3"],
+            "loss has no key 'gama', its keys are anneal_steps, charge_offset, gamma, .*did you mean gamma",
+        ),
         (["los=beta"], "the configuration has no key 'los', .*did you mean loss"),
         (["loss=foo"], "there is no loss=foo; choose one of annealed, beta, capacity, free_bits, vae"),
         (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),

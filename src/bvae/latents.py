@@ -89,7 +89,7 @@ def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
     generator = torch.Generator(vae.device).manual_seed(0)  # the same noise each time, and the global one left alone
     sums, n = {"reconstruction": 0.0, "kl": 0.0}, 0
     for batch in datamodule.predict_dataloader():
-        images, _ = _on_device(batch, datamodule, vae.device)
+        images = images_of(_on_device(batch, datamodule, vae.device))
         posterior = vae.encode(images)
         noise = torch.randn(posterior.mean.shape, generator=generator, device=vae.device)
         logits = vae.decode(posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _TARGET = re.compile(r"""_target_["']?\s*:\s*["']?([\w.]+)""")
+_EARLIER = "lightning.pytorch.callbacks.ModelCheckpoint"  # is named by the folders of earlier versions
 _ALWAYS_THERE = ("bvae", "lightning", "sklearn", "torch")
 
 
@@ -47,7 +48,7 @@ def import_own(conf: Sequence[Path]) -> None:
 def _registered(conf: Sequence[Path]) -> set[str]:
     """The targets that YAML files name."""
     texts = [path.read_text(encoding="utf-8") for folder in conf for path in folder.rglob("*.yaml")]
-    return {target for text in texts for target in _TARGET.findall(text)}
+    return {target for text in texts for target in _TARGET.findall(text)} | {_EARLIER}
 
 
 def _targets(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -134,7 +134,8 @@ def test_the_default_folder_is_the_users_own_and_shared(tmp_path, monkeypatch, c
     cached = home / ".cache" / "bvae"
     cached.mkdir(parents=True)
     (cached / "dsprites-render.h5").touch()
-    with nobody(home), nobody(cached):
+    cached.chmod(0o555)
+    with nobody(home):
         assert DSpritesDataModule().cache_dir == cached  # which needs no writing
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert DSpritesDataModule().cache_dir == tmp_path / "xdg" / "bvae"

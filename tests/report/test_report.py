@@ -128,7 +128,7 @@ def test_responses_are_means_over_all_other_factors():
 
 
 def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_path):
-    lines = ["step,train/kl,val/mig", "9,1.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
+    lines = ["step,train/loss,train/kl,val/mig", "9,3,1.5,", "10,,,0.1", "19,3,2.5,", "20,,,0.2"]
     (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
     kl, mig = figures.training_curves(tmp_path / "metrics.csv")
     assert "KL (nats) over 20 steps" in kl.alt

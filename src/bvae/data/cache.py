@@ -26,7 +26,8 @@ def default_folder() -> Path:
         return Path(os.environ[ENVIRONMENT]).expanduser().absolute()
     folder = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "bvae").absolute()
     nearest = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
-    if os.access(nearest, os.W_OK) or glob.glob("*.h5", root_dir=folder):
+    writable = os.access(nearest, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    if writable or glob.glob("*.h5", root_dir=folder):
         return folder
     _log.warning("%s can't be written, the images are kept in ./data: %s names another folder", folder, ENVIRONMENT)
     return Path("data").absolute()
