@@ -56,16 +56,23 @@ def advice(checkpoints: Path) -> str:
 
 def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
     """Of a run's newest checkpoint, or of a checkpoint; raises ValueError where a model doesn't take them."""
+    import torch
+
     from bvae.checkpoints import newest
     from bvae.published import load
 
     if not source.exists():
         raise ValueError(f"init_from={source}: there is no such run or checkpoint; type init_from=outputs/…")
     import_own(folders.conf())
-    weights = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0].state_dict()
-    if not fit(weights, vae):
+    found = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0]
+    if not fit(found.state_dict(), vae):
         raise ValueError(f"init_from={source} is a model of another architecture or latent size")
-    return weights
+    inputs = torch.linspace(-3, 3, 13)
+    for part in ("encoder", "decoder"):
+        theirs, ours = (getattr(getattr(model, part), "activation", None) for model in (found, vae))
+        if theirs is not None and ours is not None and not torch.equal(theirs(inputs.clone()), ours(inputs.clone())):
+            raise ValueError(f"init_from={source} has the activation {theirs} in its {part}, not {ours}")
+    return found.state_dict()
 
 
 def fit(weights: dict[str, Tensor], vae: VAE) -> bool:

@@ -37,9 +37,10 @@ Every run that was made with these settings, none left out; the command beside e
 numbers again, and `python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each
 with its protocol in `scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of all steps at their
 median speed, on one thread of a shared machine with two cores, both at work. Rounding alone moves the end of a run, so
-another processor gives other numbers: the quick runs whose names end in -b were made on a second one, as were the
-conv-free-bits runs that go on from them. `outputs/quick-0` stands for the folder of the quick run of seed 0, which is
-conv-annealed-seed0-b, `outputs/mlp-quick-0` for mlp-annealed-seed0."""
+another processor gives other numbers: the annealed runs whose names end in -b were made on a second one, as were the
+conv-free-bits runs that go on from them, and the quick-seed runs on a third. All but the latter were made on earlier
+code, when `experiment=quick` had ReLU; with that, today's trains to the same bits. `outputs/quick-0` stands for the
+folder of conv-annealed-seed0-b, `outputs/mlp-quick-0` for that of mlp-annealed-seed0."""
 
 
 def keep(run: Path, folder: Path) -> None:

@@ -145,3 +145,10 @@ def test_the_environment_of_wandb_replaces_its_defaults_and_an_override_the_envi
     wandb = configuration("loss=beta").logger.loggers.wandb
     assert (wandb.project, wandb.name, wandb.group, wandb.save_dir) == ("bvae", None, None, ".")
     assert wandb.tags == "conv,beta"
+
+
+def test_the_quick_run_keeps_its_features_alive_by_leaky_relu_in_both_networks(configuration):
+    model = configuration("experiment=quick").model
+    assert {model.encoder.activation._target_, model.decoder.activation._target_} == {"torch.nn.LeakyReLU"}
+    relu = configuration("experiment=quick", "model/activation=relu").model
+    assert {relu.encoder.activation._target_, relu.decoder.activation._target_} == {"torch.nn.ReLU"}

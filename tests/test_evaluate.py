@@ -96,7 +96,7 @@ def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, eval
     [
         ([], "type one of run=…, checkpoint=… and codes=…, got none"),
         (["run=a", "codes=b"], "got run and codes"),
-        (["outputs/a"], "what is typed has the form key=value, got outputs/a"),
+        (["outputs/a"], "what is typed has the form key=value, without spaces around the =, got outputs/a"),
         (["run=outptus"], "run=outptus is no folder of a run"),
         (["checkpoint=none.ckpt"], "checkpoint=none.ckpt: there is no such file"),
         (["metrics=best", "codes=x"], "there is no metrics=best; choose one of all, default, fast, none"),
