@@ -18,7 +18,6 @@ with interruptible():
 
     from bvae import folders
     from bvae.cli import InputError, input_errors, job, run_app
-    from bvae.folders import typed_here
     from bvae.targets import check_targets, import_own
 
 log = logging.getLogger("evaluate")
@@ -88,7 +87,7 @@ def evaluate(cfg: DictConfig) -> None:
                 read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
                 data = data_of(path, HydraConfig.get().overrides.task) if kind == "run" else cfg.data
-                datamodule = make(typed_here(data))
+                datamodule = make(folders.typed_here(data))
                 datamodule.prepare_data()
                 datamodule.setup()
             arguments, remark = run_of(path, cfg.logger.get("mode"))

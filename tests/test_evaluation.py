@@ -15,6 +15,8 @@ from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import render
 from bvae.evaluation import evaluate, evaluate_codes, read_codes, show
+from bvae.features import dead_features
+from bvae.latents import sample_images
 from bvae.losses import ELBO
 from bvae.report import report
 from bvae.vae import VAE, NotFinite
@@ -48,6 +50,8 @@ def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
     found = evaluate(vae, data, tmp_path, chosen, every_image=True, num_images=5)
     images, factors = data.all.tensors
     torch.testing.assert_close(found.codes.mean, vae.encode(images).mean, rtol=1e-4, atol=1e-5)
+    # Dead features are of the sample's images, whatever the codes are of.
+    assert found.features == dead_features(vae, sample_images(data, 1_000, vae.device))
     assert np.array_equal(found.codes.factors, factors.numpy())
     (distance,) = found.scores
     assert distance.value == pytest.approx(metrics.wasserstein_correlation(found.codes.mean))

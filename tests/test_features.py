@@ -14,7 +14,7 @@ def test_features_that_are_constant_are_counted_layer_by_layer():
         vae.encoder.layers[2].bias[:20] = -1000.0  # 20 of the second convolution's 32 channels never get through ReLU
         vae.decoder.layers[0].weight[:100] = 0.0  # 100 of 256 units get nothing,
         vae.decoder.layers[0].bias[:100] = 7.0  # and always say 7
-    found = {f.layer: f for f in dead_features(vae, torch.rand(700, 1, 64, 64), torch.randn(700, 3))}
+    found = {f.layer: f for f in dead_features(vae, torch.rand(700, 1, 64, 64))}
     assert list(found) == [f"{part}_{layer}" for part in ("encoder", "decoder") for layer in range(1, 7)]
     assert [f.total for f in found.values()] == [32, 32, 32, 32, 256, 256, 256, 256, 512, 32, 32, 32]
     assert found["encoder_1"].dead == 0
@@ -27,7 +27,7 @@ def test_features_that_are_constant_are_counted_layer_by_layer():
 
 def test_the_fully_connected_pair_has_five_layers_of_features():
     vae = VAE(MLPEncoder(2), MLPDecoder(2), ELBO()).eval()
-    found = dead_features(vae, torch.rand(50, 1, 64, 64), torch.randn(50, 2))
+    found = dead_features(vae, torch.rand(50, 1, 64, 64))
     assert [f.layer for f in found] == ["encoder_1", "encoder_2", "decoder_1", "decoder_2", "decoder_3"]
     assert {f.total for f in found} == {1200}
 

@@ -100,7 +100,7 @@ def evaluate(
         write_codes(codes, factor_names, folder / "codes.npz")
     with Console(quiet=not last).status("Drawing what the units encode"):
         images = sample_images(datamodule, _FEATURES_OF, vae.device)
-        features = dead_features(vae, images, _latents(codes, len(images)))
+        features = dead_features(vae, images)
         images = images[:num_images]
         pictures = {
             "reconstructions": visualization.reconstructions(vae, images),
@@ -114,13 +114,6 @@ def evaluate(
     return Evaluation(
         codes, factor_names, value_names, table, taken, images, start, pictures, gif, features, source, terms
     )
-
-
-def _latents(codes: Codes, n: int) -> Tensor:
-    """Sample the posteriors of the first n codes, (n, D), from a generator other than the training noise's."""
-    deviation = torch.exp(0.5 * codes.log_variance[:n])
-    noise = torch.randn(deviation.shape, generator=torch.Generator().manual_seed(0))
-    return codes.mean[:n] + deviation * noise
 
 
 def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int = 10_000) -> None:

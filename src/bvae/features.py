@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -29,20 +30,27 @@ class LayerFeatures(NamedTuple):
 
 
 @torch.no_grad()
-def dead_features(vae: VAE, images: Tensor, latents: Tensor) -> list[LayerFeatures]:
-    """Count the features that are constant over the images, or in the decoder over the latents.
+def dead_features(vae: VAE, images: Tensor) -> list[LayerFeatures]:
+    """Count the features that are constant over the images, and in the decoder over samples of their posteriors.
 
     A channel is dead where each of its pixels is constant. Layers are those behind a `torch.nn` activation.
 
     Args:
         vae: the model, in evaluation mode.
         images: (N, C, H, W), a thousand or so.
-        latents: (N, D), samples of their posteriors.
     """
-    return [*_of(vae.encoder, "encoder", images, vae.device), *_of(vae.decoder, "decoder", latents, vae.device)]
+    generator = torch.Generator(vae.device).manual_seed(0)  # the one that the training's noise comes from is left alone
+    with _extremes(vae.encoder) as of_encoder, _extremes(vae.decoder) as of_decoder:
+        for batch in images.split(_BATCH):
+            mean, log_variance = vae.encode(batch.to(vae.device))
+            noise = torch.randn(mean.shape, generator=generator, device=vae.device)
+            vae.decode(mean + torch.exp(0.5 * log_variance) * noise)
+    return [*_count("encoder", of_encoder), *_count("decoder", of_decoder)]
 
 
-def _of(network: nn.Module, name: str, inputs: Tensor, device: torch.device) -> list[LayerFeatures]:
+@contextmanager
+def _extremes(network: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """The lowest and highest outputs of each activation while the network runs, in the order in which they run."""
     extremes: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
@@ -54,11 +62,13 @@ def _of(network: nn.Module, name: str, inputs: Tensor, device: torch.device) -> 
     activations = [layer for layer in network.modules() if type(layer).__module__ == "torch.nn.modules.activation"]
     hooks = [layer.register_forward_hook(note) for layer in activations]
     try:
-        for batch in inputs.split(_BATCH):
-            network(batch.to(device))
+        yield extremes
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _count(name: str, extremes: Mapping[nn.Module, tuple[Tensor, Tensor]]) -> list[LayerFeatures]:
     found = []
     for number, (lowest, highest) in enumerate(extremes.values(), start=1):
         largest = torch.maximum(lowest.abs(), highest.abs()).max()
