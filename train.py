@@ -22,7 +22,7 @@ with interruptible():
     from omegaconf import DictConfig, OmegaConf, open_dict
 
     from bvae import folders, interrupts, jobs, processes
-    from bvae.cli import InputError, JobError, input_errors, job, run_app
+    from bvae.cli import InputError, JobError, as_typed, input_errors, job, run_app
     from bvae.targets import import_own
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
     if not source.exists():
         raise ValueError(f"init_from={source}: there is no such run or checkpoint; type init_from=outputs/…")
     import_own(folders.conf())
-    found = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0]
+    try:
+        found = load(newest(source / "checkpoints")[0] if source.is_dir() else source)[0]
+    except ValueError as error:
+        raise ValueError(f"init_from={source}: {error}") from error
     if not fit(found.state_dict(), vae):
         raise ValueError(f"init_from={source} is a model of another architecture or latent size")
     inputs = torch.linspace(-3, 3, 13)
@@ -115,6 +118,7 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
                 whole("trainer.max_epochs", cfg.trainer.max_epochs, at_least=-1)
             if not isinstance(cfg.trainer.val_check_interval, (str, type(None))):  # text is Lightning's DD:HH:MM:SS
                 positive("trainer.val_check_interval", cfg.trainer.val_check_interval)
+            whole("trainer.accumulate_grad_batches", cfg.trainer.get("accumulate_grad_batches", 1), at_least=1)
             finite("optimizer.lr", cfg.optimizer.lr)
             for key in {"factor", "gamma", "start_factor", "total_iters"} & set(cfg.scheduler):
                 not_negative(f"scheduler.{key}", cfg.scheduler[key])
@@ -196,10 +200,11 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
         if not disk_is_full(error):
             raise
         raise InputError(
-            f"the disk is full: {error}; once there is room, python train.py run={output} goes on"
+            f"the disk is full: {error}; once there is room, python train.py {as_typed('run', output)} goes on"
         ) from error
     except SystemExit:
-        print(f"Told to make room at step {trainer.global_step:,}: python train.py run={output} goes on from there")
+        goes_on_by = f"python train.py {as_typed('run', output)} goes on from there"
+        print(f"Told to make room at step {trainer.global_step:,}: {goes_on_by}")
         raise
     finally:
         for line in finish(exit_code):
@@ -211,13 +216,20 @@ def train(cfg: DictConfig, goes_on: bool, begin: Callable[[], None]) -> float | 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> float | None:
-    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
+    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN), ExitStack() as ended:
+        if not isinstance(cfg.output_dir, str):
+            raise InputError(
+                f"output_dir must be a folder, got {cfg.output_dir}: leave it out, or type hydra.run.dir=…"
+            )
         run, output = cfg.run, Path(cfg.output_dir)
         words = folders.own_overrides() if run is None else [*HydraConfig.get().overrides.task, *folders.changes]
         if run is not None:
             if output.resolve() != Path(run).resolve():
                 raise InputError(f"run={run} goes on in its own folder: leave out hydra.run.dir={output}")
             cfg = folders.configuration_of(Path(run), folders.changes)
+        if processes.is_first():
+            with input_errors():
+                ended.enter_context(jobs.alone_in(output))
         goes_on = processes.told_to_go_on()
         if goes_on is None:
             # A scheduler that puts a run in the queue again, or a sweep that goes on, types the same in one folder.
@@ -230,17 +242,16 @@ def main(cfg: DictConfig) -> float | None:
             name_run(cfg)
         if not processes.is_first():
             return train(cfg, goes_on, begin=lambda: None)
-        with ExitStack() as ended:
 
-            def begin() -> None:
-                folders.record(output, own, overrides)
-                ended.enter_context(jobs.recorded(output, overrides))
+        def begin() -> None:
+            folders.record(output, own, overrides)
+            ended.enter_context(jobs.recorded(output, overrides))
 
-            # What can't go on leaves the record of the run as it was.
-            if not goes_on:
-                begin()
-            with processes.command_of(words, output, goes_on):
-                return train(cfg, goes_on, begin if goes_on else lambda: None)
+        # What can't go on leaves the record of the run as it was.
+        if not goes_on:
+            begin()
+        with processes.command_of(words, output, goes_on):
+            return train(cfg, goes_on, begin if goes_on else lambda: None)
 
 
 def compare_jobs() -> None:
@@ -251,7 +262,9 @@ def compare_jobs() -> None:
         rows = compare(folders.SweepFolder.path)
         show_comparison(rows, folders.SweepFolder.path)
         statuses = [row.job.status for row in rows]
-        if interrupts.asked() or "stopped" in statuses:
+        if "running" in statuses:  # under submitit they go on when this command is ended
+            print(f"Jobs that are still running: {statuses.count('running')}")
+        if interrupts.asked() is not None or "stopped" in statuses:
             print(f"Jobs that are finished: {statuses.count('finished')}; {folders.how_to_go_on(sys.argv[1:])} goes on")
             return
         if "failed" in statuses:

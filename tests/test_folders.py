@@ -168,6 +168,15 @@ def test_what_another_run_left_is_refused_or_removed_when_told_to(composed, tmp_
     assert [path.name for path in run.rglob("*") if path.is_file()] == ["mine.txt"]
 
 
+def test_a_command_that_overwrites_goes_on_when_slurm_puts_it_in_the_queue_again(composed, tmp_path, monkeypatch):
+    cfg = composed("overwrite=true")
+    leave(tmp_path, cfg, [], status="stopped")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert folders.goes_on(tmp_path, cfg, may_change=False) is True
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert folders.goes_on(tmp_path, cfg, may_change=False) is False
+
+
 def test_a_sweeps_folder_belongs_to_one_sweep(composed, tmp_path):
     words = ["seed=0,1"]
     begun(tmp_path / "sweep", words)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bvae.jobs import jobs_of, read, recorded
+from bvae.jobs import alone_in, jobs_of, read, recorded
 
 
 def test_a_record_says_what_became_of_a_run_and_adds_up_its_time(tmp_path):
@@ -17,6 +17,16 @@ def test_a_record_says_what_became_of_a_run_and_adds_up_its_time(tmp_path):
         raise SystemExit(75)
     assert read(tmp_path).status == "stopped"
     assert read(tmp_path).seconds >= first.seconds
+
+
+def test_two_processes_are_not_at_work_in_one_folder(tmp_path):
+    with alone_in(tmp_path / "run"):
+        with pytest.raises(RuntimeError, match=r"another process is at work in .*run: type another"):
+            alone_in(tmp_path / "run").__enter__()
+        with alone_in(tmp_path / "other"):
+            pass
+    with alone_in(tmp_path / "run"):
+        pass
 
 
 def test_a_torn_or_missing_record_is_none(tmp_path):

@@ -127,8 +127,8 @@ def test_under_nohup_a_closed_terminal_is_ignored(tmp_path):
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("whom", ["all", "the first alone"])
-def test_ctrl_c_reaches_jobs_beside_each_other_and_breaks_none(whom, tmp_path):
+@pytest.mark.parametrize(("name", "whom"), [("SIGINT", "all"), ("SIGINT", "first"), ("SIGTERM", "first")])
+def test_a_signal_reaches_jobs_beside_each_other_and_breaks_none(name, whom, tmp_path):
     """Three processes for two jobs that wait for it, and a third process that has nothing to do."""
     program = """if True:
         import os, signal, sys, threading, time
@@ -138,29 +138,31 @@ def test_ctrl_c_reaches_jobs_beside_each_other_and_breaks_none(whom, tmp_path):
         def wait(started):
             open(started, "w").close()
             end = time.monotonic() + 30
-            while not interrupts.asked() and time.monotonic() < end:
+            while interrupts.asked() is None and time.monotonic() < end:
                 time.sleep(0.05)
-            return interrupts.asked() and interrupts.is_beside()
+            return interrupts.is_beside() and interrupts.asked().name
 
         def interrupt():
             while not all(map(os.path.exists, "ab")):
                 time.sleep(0.05)
-            (os.killpg if sys.argv[1] == "all" else os.kill)(os.getpid(), signal.SIGINT)
+            (os.killpg if sys.argv[2] == "all" else os.kill)(os.getpid(), getattr(signal, sys.argv[1]))
 
         interrupts.hand_on()
         threading.Thread(target=interrupt).start()
-        print(Parallel(n_jobs=3)(delayed(wait)(name) for name in "ab"), interrupts.asked(), interrupts.is_beside())
+        print(Parallel(n_jobs=3)(delayed(wait)(name) for name in "ab"), interrupts.asked().name, interrupts.is_beside())
     """
-    command = [sys.executable, "-c", program, whom]
+    command = [sys.executable, "-c", program, name, whom]
     job = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, start_new_session=True)
     assert job.returncode == 0, job.stderr
-    assert job.stdout.splitlines()[-1] == "[True, True] True False"
+    assert job.stdout.splitlines()[-1] == f"{[name, name]} {name} False"
 
 
 def test_an_interrupted_sweep_says_how_it_goes_on(monkeypatch):
     monkeypatch.setattr(folders.SweepFolder, "path", Path("multirun/x"))
     typed = ["-m", "loss.beta=[[0,1],[2,3]]", "sweep=resume", "hydra.sweep.dir=multirun/x"]
     assert folders.how_to_go_on(typed) == "python train.py -m 'loss.beta=[[0,1],[2,3]]' sweep=multirun/x"
+    monkeypatch.setattr(folders.SweepFolder, "path", Path("my runs/beta=4"))
+    assert folders.how_to_go_on(["-m", "seed=0,1"]) == """python train.py -m seed=0,1 'sweep="my runs/beta=4"'"""
     assert folders.how_to_go_on(["hparams=optuna", "seed=1"]) == "the same command, typed again,"
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
     Then the program ends with status 1 or, in a sweep, JobError lets the other jobs run.
     """
     spare()  # the processes that a launcher starts come here first
-    if in_sweep and interrupts.asked():
+    if in_sweep and interrupts.asked() is not None:
         raise JobError
     try:
         yield
@@ -105,8 +106,8 @@ def run_app(
             finally:
                 finish()
     except JobError:
-        if interrupts.asked():
-            sys.exit(130)
+        if (signum := interrupts.asked()) is not None:
+            sys.exit(130 if signum == signal.SIGINT else 75)
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
     except Exception as error:
         if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(error)):
@@ -182,7 +183,7 @@ def sentence(error: BaseException) -> str:
         if isinstance(missing, OmegaConfBaseException) and missing.full_key and "is not in struct" in str(missing):
             return _no_key(missing)
     if found := re.match("Ambiguous value for argument '([^=]*)=(.*)'\n", str(error)):
-        quoted = _quoted(found[1], found[2])
+        quoted = as_typed(found[1], found[2])
         return (
             f"{found[1]}={found[2]} has several values: type -m to run each, or quote one with commas twice: {quoted}"
         )
@@ -195,7 +196,7 @@ def sentence(error: BaseException) -> str:
     if kind == "OverrideParseException" and "=" not in error.override:
         return f"what is typed has the form key=value, without spaces around the =, got {error.override}"
     if kind == "OverrideParseException":
-        quoted = _quoted(*error.override.strip("\"'").split("=", 1))
+        quoted = as_typed(*error.override.strip("\"'").split("=", 1))
         return f"{error.override} can't be read; a value that is text is quoted twice: {quoted}"
     if text.startswith("Cannot instantiate config of type"):
         return "a part that should be built is no part but a value: what lies in a group is chosen as model/encoder=mlp"
@@ -204,9 +205,13 @@ def sentence(error: BaseException) -> str:
     return text or kind
 
 
-def _quoted(key: str, value: str) -> str:
-    """How a key with a text is typed in a shell."""
-    return shlex.quote(f'{key}="{value}"')
+def as_typed(key: str, value: str | Path) -> str:
+    """How a key with a text is typed in a shell, whose quotes Hydra doesn't see."""
+    text = str(value)
+    if re.fullmatch(r"[\w./-]+", text):
+        return f"{key}={text}"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def _no_key(error: OmegaConfBaseException) -> str:

@@ -24,7 +24,7 @@ from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
 from bvae import interrupts, jobs
-from bvae.cli import InputError, input_errors
+from bvae.cli import InputError, as_typed, input_errors
 from bvae.targets import check_targets
 
 _SWEEP = "multirun.yaml"  # Hydra's record of a sweep
@@ -134,7 +134,8 @@ def goes_on(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
     Raises InputError where the folder is of another configuration.
     """
     before, differing = jobs.read(folder), []
-    if cfg.overwrite is not True:  # a word such as no is text, which would count as true
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # the command comes from the queue, which typed it before
+    if cfg.overwrite is not True or again:  # a word such as no is text, which would count as true
         fix = f"type another hydra.run.dir, or overwrite=true to begin anew in {folder}"
         if before is not None and _record(folder).is_file():
             differing = _differing(OmegaConf.load(_record(folder)), cfg)
@@ -142,8 +143,8 @@ def goes_on(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
             raise InputError(f"{folder} holds a training whose configuration isn't recorded: {fix}")
         if differing and not may_change:
             raise InputError(
-                f"{folder} is the folder of another run, whose {differing[0]}: python train.py run={folder} "
-                f"goes on with that one; {fix}"
+                f"{folder} is the folder of another run, whose {differing[0]}: python train.py "
+                f"{as_typed('run', folder)} goes on with that one; {fix}"
             )
         if before is not None and before.status == "finished" and not differing:
             return None
@@ -214,7 +215,7 @@ def how_to_go_on(arguments: Sequence[str]) -> str:
     if any(argument.startswith("hparams=") for argument in arguments):
         return "the same command, typed again,"
     kept = [argument for argument in arguments if not argument.startswith(("sweep=", "overwrite=", "hydra.sweep.dir="))]
-    return shlex.join(["python", "train.py", *kept, f"sweep={SweepFolder.path}"])
+    return " ".join([shlex.join(["python", "train.py", *kept]), as_typed("sweep", SweepFolder.path)])
 
 
 def going_on(arguments: Sequence[str], root: Path = Path("multirun")) -> list[str]:

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _FILE = "job.json"
 
 
@@ -58,6 +63,21 @@ def recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
         ended("stopped")
         raise
     ended("finished")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raise RuntimeError where another process is at work in the folder, as far as its file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("wb") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"another process is at work in {folder}: type another hydra.run.dir") from None
+            except OSError:
+                pass  # no locks here
+        yield
 
 
 def jobs_of(sweep: Path) -> list[Path]:

@@ -52,8 +52,8 @@ class GracefulInterrupt(Checkpoint):
         if trainer.global_step == self._step:
             return  # a gradient that is being accumulated would be lost
         self._step = trainer.global_step
-        if self.signal is None and interrupts.asked():
-            self.signal = signal.SIGINT
+        if self.signal is None:
+            self.signal = interrupts.asked()
         asked = int(self.signal or 0)
         if trainer.world_size > 1:  # all stop at the same step, whoever of them was asked to
             asked = int(trainer.strategy.reduce(torch.tensor(float(asked), device=pl_module.device), reduce_op="max"))

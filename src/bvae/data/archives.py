@@ -149,7 +149,7 @@ def _metadata() -> bytes:
     names = ("color", *FACTOR_NAMES)
     metadata = {
         "title": "dSprites dataset",
-        "author": "Loic Matthey, Irina Higgins, Demis Hassabis, Alexander Lerchner",
+        "author": "lmatthey@google.com",
         "date": "April 2017",
         "version": 1,
         "description": "Disentanglement testing Sprites dataset: 2D shapes made from 6 independent latent factors, the "

@@ -185,6 +185,8 @@ class DSpritesDataModule(LightningDataModule):
         for name, (value, least) in {**numbers, "num_workers": (num_workers, 0)}.items():
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"data.{name} must be a whole number of {least} or more, got {value!r}")
+        if batch_size > NUM_IMAGES:
+            raise ValueError(f"data.batch_size must be at most {NUM_IMAGES}, all the images, got {batch_size}")
         if not isinstance(on_device, bool):  # Hydra reads "no" and "off" as text, which would count as true
             raise ValueError(f"data.on_device must be true or false, got {on_device!r}")
         if isinstance(val_fraction, str) or not 0 <= val_fraction < 1:
