@@ -43,13 +43,14 @@ dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
 	@test -d "$${WANDB_DIR:-.}/wandb" || { echo "There are no runs yet: make train"; exit 1; }
 	$(BIN)/wandb leet "$${WANDB_DIR:-.}/wandb"
 
-lint: $(INSTALLED) ## Check the code's style
+lint: $(INSTALLED) ## Check the code's style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED) ## Mend the code's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## Remove the environment and caches; data and runs stay
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .mypy_cache

@@ -18,12 +18,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bvae.allocator import keep_freed_memory
+from bvae.app.allocator import keep_freed_memory
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.data import DSpritesDataModule
-from bvae.data.dsprites import NUM_IMAGES, render_all
-from bvae.latents import encode, sample_images
-from bvae.losses import ELBO
+from bvae.data.dsprites.render import NUM_IMAGES, render_all
+from bvae.evaluation.codes import encode, sample_images
 from bvae.metrics import (
     SAP,
     ActiveUnits,
@@ -36,7 +35,7 @@ from bvae.metrics import (
     MutualInformationGap,
     TotalCorrelation,
 )
-from bvae.vae import VAE
+from bvae.model import VAE
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,7 +53,7 @@ def seconds(task: Callable[[], object], rounds: int) -> tuple[float, float, floa
 
 def stages(data: DSpritesDataModule) -> dict[str, tuple[int, Callable[[], object]]]:
     """Tasks by name, each with the number of images that it works on."""
-    vae = VAE(ConvEncoder(), ConvDecoder(), ELBO()).eval()
+    vae = VAE(ConvEncoder(), ConvDecoder()).eval()
     batches = iter(data.train_dataloader())
     rng = np.random.default_rng(0)
     factors = np.stack([rng.integers(size, size=10_000) for size in (3, 6, 40, 32, 32)], axis=1)

@@ -17,7 +17,7 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bvae.history import read_history, steps_done
+from bvae.runs.metrics_table import metrics_table
 
 RESULTS = Path(__file__).parent
 KEPT = ("latents.csv", "scores.json", "traversals.png", "traversals.gif", "reconstructions.png")
@@ -26,7 +26,7 @@ CURVES = {
     "reconstruction (nats)": ("train/reconstruction",),
     "KL and C (nats)": ("train/kl", "train/capacity"),
     "KL of each unit (nats)": tuple(f"train/kl_unit/{unit}" for unit in range(10)),
-    "MIG": ("val/mig",),
+    "MIG": ("scores/mig",),
 }
 SCORES = ("mig", "dci_disentanglement", "sap", "modularity", "beta_vae_score", "factor_vae_score")
 
@@ -51,21 +51,20 @@ def keep(run: Path, folder: Path) -> None:
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger"))]
     cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-    speeds = [float(row[SPEED]) for row in read_history(run / "metrics.csv")[1] if row[SPEED]]
-    seconds = cfg["trainer"]["max_steps"] * cfg["data"]["batch_size"] / statistics.median(speeds)
+    speed = statistics.median(metrics_table(run / "metrics.csv")[SPEED].values)
+    seconds = cfg["trainer"]["max_steps"] * cfg["data"]["batch_size"] / speed
     about = {"command": f"python train.py {' '.join(own)}", "minutes": round(seconds / 60, 1)}
     (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     curves(run / "metrics.csv", folder / "curves.png")
 
 
 def curves(metrics: Path, picture: Path) -> None:
-    rows = read_history(metrics)[1]
+    table = metrics_table(metrics)
     figure = Figure(figsize=(11, 2.4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
         for name in names:
-            points = [(steps_done(row), float(row[name])) for row in rows if row.get(name)]
-            if points:
-                axes.plot(*zip(*points, strict=True), linewidth=0.8)
+            if name in table:
+                axes.plot(*table[name], linewidth=0.8)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)

@@ -14,7 +14,7 @@ from runs import run_folder
 
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.losses import ELBO
-from bvae.vae import VAE
+from bvae.training import Training
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +23,8 @@ TABLE = [
     ("optimizer=sgd", "there is no optimizer=sgd; choose one of adagrad, adam, muon"),
     ("metrics=everything", "there is no metrics=everything; choose one of"),
     ("optimzer.lr=1", "did you mean optimizer"),
-    ("data.batch_size=0", "data.batch_size must be a whole number of 1 or more, got 0"),
-    ("data.batch_size=many", "data.batch_size must be a whole number of 1 or more, got 'many'"),
+    ("data.batch_size=0", "data.batch_size must be an integer of 1 or more, got 0"),
+    ("data.batch_size=many", "data.batch_size must be an integer of 1 or more, got 'many'"),
     ("data.batch_size=1000000", "data.batch_size must be at most 737280, all the images, got 1000000"),
     ("data.val_fraction=1.5", "data.val_fraction must be 0 or more and under 1, got 1.5"),
     ("loss.gamma=nan", "gamma must be finite, got nan"),
@@ -40,31 +40,31 @@ TABLE = [
     ("compile=fast", "Unrecognized mode=fast, should be one of: default"),
     ("logger.mode=offlin", "logger.mode must be one of online, offline and disabled, got 'offlin'"),
     ("logger.dir=file", "logger.dir=file can't be written, File exists: give another logger.dir"),
-    ("model.encoder=mlp", "what lies in a group is chosen as model/encoder=mlp"),
+    ("model.model.encoder=mlp", "choose as in model/encoder=mlp"),
     ("scheduler=drop scheduler.milestones=[a]", "a step of scheduler.milestones must be a number, got 'a'"),
     ("callbacks.pictures=none", "callbacks.pictures must be a callback, or null to do without, got 'none'"),
     ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be 1 or more, got 0"),
-    ("output_dir=null", "output_dir must be a folder, got None: leave it out, or type hydra.run.dir"),
+    ("output_dir=null", "output_dir must be a folder, got None: leave it out, or use hydra.run.dir"),
     ("trainer.max_epochs=abc", "trainer.max_epochs must be a number, got 'abc'"),
     ("trainer.val_check_interval=0", "trainer.val_check_interval must be positive, got 0"),
     ("seed=99999999999", "seed must be 4294967295 or less, got 99999999999"),
-    ("run=nowhere", "run=nowhere is no folder of a run"),
+    ("run=nowhere", "run=nowhere is not a run's folder"),
     ("init_from=nowhere", "init_from=nowhere: there is no such run or checkpoint"),
-    ("init_from=file", "init_from=file: file is no checkpoint that can be read"),
-    ("init_from=.", "init_from=.: checkpoints holds no checkpoint to go on from"),
+    ("init_from=file", "init_from=file: file is not a readable checkpoint"),
+    ("init_from=.", "init_from=.: checkpoints has no checkpoint to resume from"),
     ("init_from=step=3.ckpt", "init_from=step=3.ckpt can't be read; .*is quoted twice: 'init_from=\"step=3.ckpt\"'"),
-    ("init_from=foreign.ckpt", "foreign.ckpt is no checkpoint of a VAE"),
-    ("init_from=pickle.ckpt", "pickle.ckpt is no checkpoint that can be read"),
+    ("init_from=foreign.ckpt", "foreign.ckpt is not a checkpoint of a VAE"),
+    ("init_from=pickle.ckpt", "pickle.ckpt is not a readable checkpoint"),
     ("init_from=smaller.ckpt", "init_from=smaller.ckpt is a model of another architecture or latent size"),
     ("model=mlp init_from=smaller.ckpt", "init_from=smaller.ckpt is a model of another architecture or latent size"),
-    ("data.source=file data.path=file", "an archive ends in .npz, .hdf5, .h5, got .*file"),
-    ("data.source=file data.path=torn.npz", "torn.npz is damaged or no .npz archive"),
-    ("data.source=file data.path=nowhere.npz", "data.path: there is no file .*nowhere.npz"),
+    ("data=dsprites_archive data.images.source.path=file", "an archive ends in .npz, .hdf5, .h5, got .*file"),
+    ("data=dsprites_archive data.images.source.path=torn.npz", "torn.npz is damaged or no .npz archive"),
+    ("data=dsprites_archive data.images.source.path=nowhere.npz", "there is no file .*nowhere.npz"),
     ("data.cache_dir=/proc/data", "/proc/data"),
     ("hydra.run.dir=file/x", "train.py: .*file"),
     ("hydra.run.dir=/proc/x", "train.py: .*/proc"),
-    ("optimized_metric=nothing", "optimized_metric=nothing isn't taken; choose one of mig, "),
-    ("-m hydra/launcher=ray", r"hydra/launcher=ray needs more packages: pip install -e '.\[ray\]'"),
+    ("optimized_metric=nothing", "optimized_metric=nothing isn't computed; choose one of mig, "),
+    ("-m hydra/launcher=ray", r"hydra/launcher=ray needs more packages: pip install 'bvae\[ray\]'"),
 ]
 
 
@@ -80,7 +80,7 @@ def files(tmp_path_factory):
     (folder / "file").write_text("not what is asked for")
     torch.save({"weights": 1}, folder / "foreign.ckpt")
     torch.save({"vae": RunsCode()}, folder / "pickle.ckpt")
-    vae = VAE(ConvEncoder(3), ConvDecoder(3), ELBO())
+    vae = Training(ConvEncoder(3), ConvDecoder(3), ELBO())
     trainer = Trainer(logger=False, enable_checkpointing=False)
     trainer.strategy.connect(vae)
     trainer.save_checkpoint(folder / "smaller.ckpt")
@@ -108,10 +108,12 @@ def test_it_ends_in_one_sentence(train, tmp_path, files, typed, message):
 def test_a_run_cannot_take_another_size_and_has_nothing_foreign_called(run, train, evaluate, tmp_path):
     folder = shutil.copytree(run_folder(run[1].stdout), tmp_path / "run")
     typed = (f"run={folder}", "model.latent_dim=4", "trainer.max_steps=8")
-    refused(train(tmp_path, *typed), "goes on with its own architecture and latent size: leave out model.latent_dim=4")
+    refused(
+        train(tmp_path, *typed), "is resumed with its own architecture and latent size: leave out model.latent_dim=4"
+    )
     refused(train(tmp_path, f"run={folder}", "trainer.max_steps=3"), "trainer.max_steps=3 is behind .*ckpt, step 6")
     config = folder / ".hydra" / "config.yaml"
-    config.write_text(config.read_text().replace("bvae.data.DSpritesDataModule", "os.system"))
+    config.write_text(config.read_text().replace("bvae.data.ImageDataModule", "os.system"))
     refused(train(tmp_path, f"run={folder}"), "the configuration names data._target_=os.system, which no file of")
     refused(evaluate(tmp_path, f"run={folder}"), "the configuration names data._target_=os.system, which no file of")
 
@@ -124,7 +126,7 @@ def test_wandb_online_without_a_key(train, tmp_path):
 def test_compiling_without_a_compiler(train, tmp_path):
     overrides = ("compile=default", "trainer.max_steps=2", "logger=none")
     job = train(tmp_path, *overrides, PATH="/nowhere", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
-    refused(job, "compile=default needs a C.. compiler: install g.., name another in CXX, or type compile=null")
+    refused(job, "compile=default needs a C.. compiler: install g.., name another in CXX, or use compile=null")
 
 
 def test_no_room_for_the_images(train, tmp_path, small_disk):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from bvae.cli import InputError, run_app, sentence, understood
+from bvae.app.errors import InputError, normalized, run_app, sentence
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -18,7 +18,7 @@ def answer(program: str, typed: str) -> str:
     """The sentence that a program's configuration answers an override with."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            compose(program, understood([typed], CONF), return_hydra_config=True)
+            compose(program, normalized([typed], CONF), return_hydra_config=True)
         except Exception as error:
             return sentence(error)
     return "it was taken"
@@ -36,24 +36,24 @@ def answer(program: str, typed: str) -> str:
     ],
 )
 def test_a_group_that_is_null_or_false_is_none(typed, taken):
-    assert understood(typed.split(), CONF) == taken.split()
+    assert normalized(typed.split(), CONF) == taken.split()
 
 
 def test_a_group_with_dashes_is_refused():
     with pytest.raises(InputError, match=r"--experiment: a group has no dashes, type experiment=…"):
-        understood(["--experiment", "quick"], CONF)
+        normalized(["--experiment", "quick"], CONF)
 
 
 @pytest.mark.parametrize("program", ["config", "evaluate"])
 def test_null_does_without_logger_and_scores_in_both_programs(program):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(program, understood(["logger=null", "metrics=null"], CONF))
+        cfg = compose(program, normalized(["logger=null", "metrics=null"], CONF))
     assert cfg.logger.loggers == cfg.metrics.sample == cfg.metrics.every_image == {}
 
 
 def test_no_scheduler_is_a_constant_rate():
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert compose("config", understood(["scheduler=null"], CONF)).scheduler == compose("config").scheduler
+        assert compose("config", normalized(["scheduler=null"], CONF)).scheduler == compose("config").scheduler
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_no_scheduler_is_a_constant_rate():
         ("model=resnet", "there is no model=resnet; choose one of conv, mlp"),
         (
             "experiment=quik",
-            "there is no experiment=quik; choose one of burgess2018, higgins2017, none, quick, seed_res",
+            "there is no experiment=quik; choose one of burgess2018, higgins2017, none, quick, rotation, seed_res",
         ),
         ("+experiment=quick", "type experiment=quick, without a +"),
         ("++loss=beta", "type loss=beta, without a +"),
@@ -73,9 +73,12 @@ def test_no_scheduler_is_a_constant_rate():
         ("loss.beta=4", "loss has no key 'beta', its keys are anneal_steps, .*gamma"),
         ("loss.likelihood.variance=2", "loss.likelihood has no key 'variance', its keys are none"),
         ("hydra.run.dir=null", "hydra.run.dir=null: field 'hydra.run.dir' is not Optional"),
-        ("trainer", "what is typed has the form key=value, without spaces around the =, got trainer"),
-        ("run_name=a=b", "run_name=a=b can't be read; a value that is text is quoted twice: 'run_name=\"a=b\"'$"),
-        ("'run_name=a b'", "can't be read; a value that is text is quoted twice: 'run_name=\"a b\"'$"),
+        ("trainer", "an override has the form key=value, without spaces around the =, got trainer"),
+        (
+            "run_name=a=b",
+            "can't be read; text with special characters is quoted twice: 'run_name=\"a=b\"'$",
+        ),
+        ("'run_name=a b'", "can't be read; text with special characters is quoted twice: 'run_name=\"a b\"'$"),
     ],
 )
 def test_a_mistake_has_its_sentence(typed, said):

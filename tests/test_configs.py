@@ -10,8 +10,8 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from bvae.cli import sentence
-from bvae.vae import VAE
+from bvae.app.errors import sentence
+from bvae.training import Training
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
@@ -50,11 +50,12 @@ def test_every_yaml_instantiates(configuration, choice):
         cfg = configuration("metrics=all", choice.replace("=", "@metrics.every_image.dci.learner="))
         assert hasattr(instantiate(cfg.metrics.every_image.dci).learner, "fit")
         return
-    cfg = configuration(choice)
+    archive = ("data.images.source.path=dsprites.npz",) if choice == "data=dsprites_archive" else ()
+    cfg = configuration(choice, *archive)
     for key in ("data", "optimizer", "scheduler", "callbacks", "trainer", "metrics"):
         instantiate(cfg[key])
-    vae = VAE(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))
-    assert vae.encoder.latent_dim == 10
+    vae = Training(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))
+    assert vae.model.encoder.latent_dim == 10
     instantiate(cfg.logger.loggers)
 
 
@@ -62,7 +63,7 @@ def test_every_yaml_instantiates(configuration, choice):
     ("part", "override", "said"),
     [
         ("data", "data.on_device=no", "data: data.on_device must be true or false, got 'no'"),
-        ("data", "data.num_workers=-1", "data: data.num_workers must be a whole number of 0 or more, got -1"),
+        ("data", "data.num_workers=-1", "data: data.num_workers must be an integer of 0 or more, got -1"),
         ("model.decoder", "model.decoder.fast=off", "model.decoder: fast must be true or false, got 'off'"),
         ("metrics", "metrics.every_image.sap.continuous=no", "continuous must be true or false, got 'no'"),
         ("callbacks", "callbacks.pictures.every_n_steps=abc", "every_n_steps must be a number, got 'abc'"),
@@ -80,7 +81,7 @@ def test_a_value_of_the_wrong_kind_is_refused_in_a_sentence(configuration, part,
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_passes_a_fast_dev_run_with_every_model(configuration, model, loss):
     cfg = configuration(f"model={model}", f"loss={loss}", "trainer=debug", "data.val_fraction=0.001")
-    vae = VAE(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))
+    vae = Training(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))
     trainer = instantiate(cfg.trainer, enable_progress_bar=False)
     trainer.fit(vae, datamodule=instantiate(cfg.data))
     logged = trainer.logged_metrics
@@ -93,9 +94,11 @@ def test_defaults_are_the_papers(configuration):
     assert (cfg.loss.gamma, cfg.loss.max_capacity, cfg.loss.anneal_steps) == (1000, 25, 100_000)
     assert (cfg.optimizer.lr, cfg.data.batch_size, cfg.model.latent_dim) == (5e-4, 64, 10)
     assert cfg.logger.mode == "offline"
-    seed_results = configuration("experiment=seed_results")
-    assert seed_results.loss._target_.endswith("FreeBits")
-    assert seed_results.optimizer._target_.endswith("Muon")
+    rotation = configuration("experiment=rotation")
+    assert rotation.loss._target_.endswith("FreeBits")
+    assert rotation.optimizer._target_.endswith("Muon")
+    earlier = configuration("experiment=seed_results")
+    assert all(earlier[key] == rotation[key] for key in ("loss", "optimizer", "scheduler", "data", "init_from"))
     higgins = configuration("experiment=higgins2017")
     assert (higgins.loss.beta, higgins.optimizer.lr) == (4, 0.01)
     assert "Tanh" in higgins.model.decoder.activation._target_

@@ -11,11 +11,11 @@ from lightning import Callback, Trainer, seed_everything
 from torch import nn
 
 from bvae.callbacks import GracefulInterrupt, StepCheckpoint
-from bvae.checkpoints import newest
+from bvae.checkpoints.files import newest
 from bvae.data import DSpritesDataModule
 from bvae.data.datamodule import Batches
 from bvae.losses import Beta
-from bvae.vae import VAE
+from bvae.training import Training
 
 STEPS = 24
 
@@ -47,7 +47,7 @@ def train(data, monkeypatch):
     def run(folder: Path, steps: int = STEPS, interrupted: int | None = None, **arguments) -> dict[str, torch.Tensor]:
         seed_everything(0, verbose=False)
         served.clear()
-        vae = VAE(
+        vae = Training(
             nn.Sequential(nn.Flatten(), nn.Linear(4096, 6)),
             nn.Sequential(nn.Linear(3, 4096), nn.Unflatten(1, (1, 64, 64))),
             Beta(),

@@ -14,7 +14,7 @@ import torch
 from runs import history, offline_runs, run_folder, wandb_records
 from test_published import SHAPES
 
-from bvae.callbacks import run_of
+from bvae.loggers import wandb_run_of
 
 KEYS = {
     *("mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity", "explicitness"),
@@ -42,8 +42,8 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     assert {name: (copy / name).read_bytes() for name in before} == before
     written = json.loads((copy / "scores.json").read_text())
     with (copy / "metrics.csv").open() as file:
-        last = [row for row in csv.DictReader(file) if row["val/total_correlation"]][-1]
-    total_correlation = pytest.approx(float(last["val/total_correlation"]), abs=1e-6)
+        last = [row for row in csv.DictReader(file) if row["scores/total_correlation"]][-1]
+    total_correlation = pytest.approx(float(last["scores/total_correlation"]), abs=1e-6)
     assert (written["total_correlation"]["value"], written["total_correlation"]["n"]) == (total_correlation, 500)
     assert written["mig"]["value"] is None  # after six steps
     assert "no unit is active" in written["mig"]["protocol"]
@@ -94,13 +94,13 @@ def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, eval
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([], "type one of run=…, checkpoint=… and codes=…, got none"),
+        ([], "give one of run=…, checkpoint=… and codes=…, got none"),
         (["run=a", "codes=b"], "got run and codes"),
-        (["outputs/a"], "what is typed has the form key=value, without spaces around the =, got outputs/a"),
-        (["run=outptus"], "run=outptus is no folder of a run"),
+        (["outputs/a"], "an override has the form key=value, without spaces around the =, got outputs/a"),
+        (["run=outptus"], "run=outptus is not a run's folder"),
         (["checkpoint=none.ckpt"], "checkpoint=none.ckpt: there is no such file"),
         (["metrics=best", "codes=x"], "there is no metrics=best; choose one of all, default, fast, none"),
-        (["checkpoint=text"], "text is no checkpoint that can be read"),
+        (["checkpoint=text"], "text is not a readable checkpoint"),
         (["codes=text"], "text can't be read as an .npz of plain arrays"),
         (["codes=nan.npz"], "codes must be finite, got NaN or infinity"),
     ],
@@ -120,10 +120,10 @@ def test_a_mistake_ends_in_one_sentence(evaluate, tmp_path, overrides, message):
 def test_a_run_made_online_is_resumed_online(tmp_path):
     record = {"id": "abc", "project": "bvae", "entity": "me", "group": None, "name": "conv", "offline": False}
     (tmp_path / "wandb.json").write_text(json.dumps(record))
-    arguments, remark = run_of(tmp_path, "online")
+    arguments, remark = wandb_run_of(tmp_path, "online")
     assert arguments == {k: v for k, v in record.items() if k != "offline"} | {"resume": "must"}
     assert remark == ""
-    arguments, remark = run_of(tmp_path, "offline")
+    arguments, remark = wandb_run_of(tmp_path, "offline")
     assert (arguments["group"], "id" in arguments) == ("abc", False)
     assert "without logger.mode=online" in remark
-    assert run_of(tmp_path / "elsewhere", "online") == ({"name": f"evaluation of {tmp_path / 'elsewhere'}"}, "")
+    assert wandb_run_of(tmp_path / "elsewhere", "online") == ({"name": f"evaluation of {tmp_path / 'elsewhere'}"}, "")

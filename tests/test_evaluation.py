@@ -14,12 +14,14 @@ from bvae import metrics
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import render
-from bvae.evaluation import evaluate, evaluate_codes, read_codes, show
-from bvae.features import dead_features
-from bvae.latents import sample_images
-from bvae.losses import ELBO
+from bvae.evaluation import Scoring, evaluate, evaluate_codes, read_codes, show
+from bvae.evaluation.codes import sample_images
+from bvae.evaluation.features import dead_features
+from bvae.evaluation.pictures import pixels
+from bvae.losses import ELBO, Sample
+from bvae.model import VAE, NotFinite
 from bvae.report import report
-from bvae.vae import VAE, NotFinite
+from bvae.training import Training
 
 
 class Squares(LightningDataModule):
@@ -41,13 +43,13 @@ class Squares(LightningDataModule):
 @pytest.fixture
 def vae() -> VAE:
     torch.manual_seed(0)
-    return VAE(ConvEncoder(3), ConvDecoder(3), ELBO()).eval()
+    return VAE(ConvEncoder(3), ConvDecoder(3)).eval()
 
 
 def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
     data = Squares()
     chosen = {"distance": metrics.WassersteinCorrelation()}
-    found = evaluate(vae, data, tmp_path, chosen, every_image=True, num_images=5)
+    found = evaluate(vae, data, tmp_path, Scoring(every_image=chosen), num_images=5)
     images, factors = data.all.tensors
     torch.testing.assert_close(found.codes.mean, vae.encode(images).mean, rtol=1e-4, atol=1e-5)
     # Dead features are of the sample's images, whatever the codes are of.
@@ -56,17 +58,21 @@ def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
     (distance,) = found.scores
     assert distance.value == pytest.approx(metrics.wasserstein_correlation(found.codes.mean))
     assert distance.n == 32
-    assert found.factor_names == ("factor 0", "factor 1")  # the data module names none
+    assert found.factors.names == ("factor 0", "factor 1")  # the data module names none
     assert json.loads((tmp_path / "scores.json").read_text())["distance"]["n"] == 32
     with Image.open(tmp_path / "traversals.gif") as gif:
         assert gif.n_frames > 1
-    assert torch.equal(found.images, images[::4][:5])
-    assert torch.linalg.vector_norm(found.start) == torch.linalg.vector_norm(found.codes.mean, dim=1).min()
+    assert np.array_equal(found.originals, pixels(images[::4][:5]))
+    nearest = torch.linalg.vector_norm(found.codes.mean, dim=1).argmin()
+    start = found.codes.mean[nearest].clone()
+    start[0] = -3.0  # where the first unit's traversal begins
+    expected = pixels(vae.reconstruct(images[:1]) * 0 + vae.pictures(start[None]))
+    assert np.abs(found.traversals[0, :1].astype(int) - expected).max() <= 1
 
 
 def test_while_it_trains_a_sample_is_encoded_and_no_scores_or_gifs_are_written(vae, tmp_path):
     vae.train()
-    found = evaluate(vae, Squares(), tmp_path, {"mig": metrics.MutualInformationGap()}, last=False)
+    found = evaluate(vae, Squares(), tmp_path, Scoring(sample={"mig": metrics.MutualInformationGap()}), final=False)
     assert vae.training
     assert found.scores[0].n == len(found.codes.factors) == 8
     assert found.gif is None
@@ -78,21 +84,22 @@ def test_while_it_trains_a_sample_is_encoded_and_no_scores_or_gifs_are_written(v
 def test_scores_that_are_not_taken_again_stay_unless_they_are_another_models(vae, tmp_path):
     first = {"distance": metrics.WassersteinCorrelation(), "correlation": metrics.TotalCorrelation()}
     again = {"distance": metrics.WassersteinCorrelation()}
-    evaluate(vae, Squares(), tmp_path, first, source={"checkpoint": "a.pt", "step": 3})
-    found = evaluate(vae, Squares(), tmp_path, again, every_image=True, source={"checkpoint": "a.pt", "step": 3})
+    evaluate(vae, Squares(), tmp_path, Scoring(first), source={"checkpoint": "a.pt", "step": 3})
+    found = evaluate(vae, Squares(), tmp_path, Scoring(every_image=again), source={"checkpoint": "a.pt", "step": 3})
     assert [(score.name, score.n) for score in found.scores] == [("distance", 32), ("correlation", 8)]
-    found = evaluate(vae, Squares(), tmp_path, again, source={"checkpoint": "a.pt", "step": 4})
+    found = evaluate(vae, Squares(), tmp_path, Scoring(again), source={"checkpoint": "a.pt", "step": 4})
     assert [score.name for score in found.scores] == ["distance"]
     assert json.loads((tmp_path / "scores.json").read_text())["source"] == {"checkpoint": "a.pt", "step": 4}
 
 
 def test_reconstruction_and_kl_are_means_over_the_images_and_the_same_each_time(vae, tmp_path, capsys):
-    found = evaluate(vae, Squares(), tmp_path, {})
-    assert evaluate(vae, Squares(), tmp_path, {}).terms == found.terms
+    found = evaluate(vae, Squares(), tmp_path)
+    assert evaluate(vae, Squares(), tmp_path).terms == found.terms
     images = Squares().all.tensors[0][::4]
     with torch.no_grad():
         posterior = vae.encode(images)
-        exact = vae.loss.terms(images, vae.decode(posterior.mean), posterior)  # an untrained decoder hardly sees noise
+        mean = posterior.mean
+        exact = ELBO().terms(Sample(images, vae.decode(mean), posterior, mean))  # untrained, it hardly sees noise
     assert found.terms["kl"] == pytest.approx(exact["kl"].item(), rel=1e-4)
     assert found.terms["reconstruction"] == pytest.approx(exact["reconstruction"].item(), rel=0.01)
     assert found.terms["n"] == 8
@@ -110,7 +117,7 @@ def test_what_follows_factors_is_not_defined_where_no_unit_is_active(vae, tmp_pa
         "total_correlation": metrics.TotalCorrelation(),
         "varying_units": metrics.ActiveUnits(),
     }
-    found = evaluate(vae, Squares(), tmp_path, chosen)
+    found = evaluate(vae, Squares(), tmp_path, Scoring(chosen))
     assert not any(unit.active for unit in found.table)
     taken = {score.name: score for score in found.scores}
     undefined = [name for name, score in taken.items() if np.isnan(score.value)]
@@ -123,8 +130,8 @@ def test_pages_of_checkpoints_with_one_name_are_told_apart(vae, tmp_path):
         path = tmp_path / name / "model.pt"
         path.parent.mkdir()
         path.touch()
-        found = evaluate(vae, Squares(), path.parent, {}, source={"checkpoint": str(path), "step": 7})
-        page = report(path.parent, found, vae, run=path).read_text()
+        found = evaluate(vae, Squares(), path.parent, source={"checkpoint": str(path), "step": 7})
+        page = report(path.parent, found, run=path).read_text()
         assert f"<title>{path} · bvae</title>" in page
         assert f"checkpoint {path} · step 7" in page
         assert "reconstruction (nats)" in page
@@ -133,18 +140,20 @@ def test_pages_of_checkpoints_with_one_name_are_told_apart(vae, tmp_path):
 def test_names_are_no_markup_and_factors_without_variation_no_crash(tmp_path, capsys):
     factors = np.ones((30, 2), dtype=int)
     codes = np.random.default_rng(0).normal(size=(30, 3))
-    found = evaluate_codes(codes, factors, tmp_path, {"mig": metrics.MutualInformationGap()}, ["[red]a", "b [/m]"])
+    found = evaluate_codes(
+        codes, factors, tmp_path, Scoring({"mig": metrics.MutualInformationGap()}), ["[red]a", "b [/m]"]
+    )
     show(found, tmp_path)
     report(tmp_path, found)
     printed = capsys.readouterr().out
     assert "[red]a" in printed
-    assert "can't be taken" in printed
+    assert "can't be computed" in printed
 
 
 def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
     factors = np.stack(np.unravel_index(np.arange(20), (4, 5)), axis=1)
     codes = np.stack((factors[:, 1] * -1.0, factors[:, 0], np.zeros(20)), axis=1)
-    chosen = {"mig": metrics.MutualInformationGap()}
+    chosen = Scoring({"mig": metrics.MutualInformationGap()})
     found = evaluate_codes(codes, factors, tmp_path, chosen, ["hue", "size"])
     assert found.scores[0].value == pytest.approx(1)
     rows = {row.unit: row for row in found.table}
@@ -179,7 +188,7 @@ def test_codes_of_a_model_that_has_diverged_and_folders_are_refused_in_a_sentenc
     with torch.no_grad():
         vae.encoder.layers[-1].bias.fill_(torch.nan)
     with pytest.raises(NotFinite, match="the encoder's means are NaN or infinite"):
-        evaluate(vae, Squares(), tmp_path / "out", {})
+        evaluate(vae, Squares(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match=r"is a folder where an .npz is needed; a run's is its codes.npz"):
         read_codes(tmp_path)
@@ -190,7 +199,7 @@ def test_a_compiled_model_is_not_compiled_again_for_evaluations_batches(vae, tmp
     vae.encoder.compile(backend=lambda graph, inputs: compiled.append(graph) or graph.forward)
     vae.encode(torch.zeros(2, 1, 64, 64))
     assert len(compiled) == 1
-    evaluate(vae, Squares(), tmp_path, {}, num_images=5)
+    evaluate(vae, Squares(), tmp_path, num_images=5)
     assert len(compiled) == 1
 
 
@@ -218,8 +227,10 @@ def test_without_factors_a_training_ends_with_what_can_be_had(vae, tmp_path, bar
         enable_checkpointing=False,
         log_every_n_steps=1,
     )
-    trainer.fit(vae, data)
-    found = evaluate(vae, data, tmp_path, {"mig": metrics.MutualInformationGap(), "tc": metrics.TotalCorrelation()})
+    trainer.fit(Training(vae.encoder, vae.decoder, ELBO()), data)
+    found = evaluate(
+        vae, data, tmp_path, Scoring({"mig": metrics.MutualInformationGap(), "tc": metrics.TotalCorrelation()})
+    )
     assert found.codes.mean.shape == (8, 3)
     assert found.codes.factors.shape == (8, 0)
     mig, tc = found.scores
@@ -229,7 +240,7 @@ def test_without_factors_a_training_ends_with_what_can_be_had(vae, tmp_path, bar
         assert next(csv.reader(file)) == ["unit", "variance", "kl", "active"]
     show(found, tmp_path)
     assert "follows" not in capsys.readouterr().out
-    page = report(tmp_path, found, vae).read_text(encoding="utf-8")
+    page = report(tmp_path, found).read_text(encoding="utf-8")
     assert "Traversals" in page
     assert "correlation" not in page.partition("<h2>Latent units</h2>")[2]
     assert ">nan<" not in page

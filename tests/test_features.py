@@ -3,13 +3,12 @@ from __future__ import annotations
 import torch
 
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from bvae.features import LayerFeatures, dead_features, remark
-from bvae.losses import ELBO
-from bvae.vae import VAE
+from bvae.evaluation.features import LayerFeatures, dead_features, remark
+from bvae.model import VAE
 
 
 def test_features_that_are_constant_are_counted_layer_by_layer():
-    vae = VAE(ConvEncoder(3), ConvDecoder(3), ELBO()).eval()
+    vae = VAE(ConvEncoder(3), ConvDecoder(3)).eval()
     with torch.no_grad():
         vae.encoder.layers[2].bias[:20] = -1000.0  # 20 of the second convolution's 32 channels never get through ReLU
         vae.decoder.layers[0].weight[:100] = 0.0  # 100 of 256 units get nothing,
@@ -26,7 +25,7 @@ def test_features_that_are_constant_are_counted_layer_by_layer():
 
 
 def test_the_fully_connected_pair_has_five_layers_of_features():
-    vae = VAE(MLPEncoder(2), MLPDecoder(2), ELBO()).eval()
+    vae = VAE(MLPEncoder(2), MLPDecoder(2)).eval()
     found = dead_features(vae, torch.rand(50, 1, 64, 64))
     assert [f.layer for f in found] == ["encoder_1", "encoder_2", "decoder_1", "decoder_2", "decoder_3"]
     assert {f.total for f in found} == {1200}

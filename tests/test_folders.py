@@ -10,9 +10,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, read_write
 
-from bvae import folders, jobs
-from bvae.cli import InputError
-from bvae.folders import going_on, typed_here, with_study
+from bvae.app import resume, sweeps
+from bvae.app.errors import InputError
+from bvae.app.resume import take_changes, with_absolute_paths
+from bvae.app.sweeps import find_sweep, with_study
+from bvae.runs.job import jobs_of
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -31,29 +33,29 @@ def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
     newest = begun(tmp_path / "2026-01-02" / "09-00-00", [*TYPED, "sweep=resume"])
     begun(tmp_path / "2026-01-03" / "09-00-00", ["seed=0,1"])
     command = ["-m", *TYPED, "sweep=resume"]
-    assert going_on(command, tmp_path) == [*command, f"hydra.sweep.dir={newest}"]
+    assert find_sweep(command, tmp_path) == [*command, f"hydra.sweep.dir={newest}"]
     below = ["--config-dir", str(tmp_path), *command]  # no override, though it stands without a dash
-    assert going_on(below, tmp_path) == [*below, f"hydra.sweep.dir={newest}"]
+    assert find_sweep(below, tmp_path) == [*below, f"hydra.sweep.dir={newest}"]
     more = ["-m", *TYPED, f"sweep={newest}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    assert going_on(more, tmp_path)[-1] == f"hydra.sweep.dir={newest}"
+    assert find_sweep(more, tmp_path)[-1] == f"hydra.sweep.dir={newest}"
 
 
 def test_other_commands_stay_as_they_are(tmp_path):
     for command in (["-m", *TYPED], ["seed=1"], ["--help"], ["-m", "sweep=null"]):
-        assert going_on(command, tmp_path) == command
+        assert find_sweep(command, tmp_path) == command
 
 
 def test_what_cannot_go_on_is_refused(tmp_path):
     other = begun(tmp_path / "2026-01-01" / "10-00-00", ["seed=5,6"])
     for command, message in (
-        (["-m", *TYPED, "sweep=resume"], "was typed like this one: loss.gamma=100,1000 seed=0,1"),
-        (["seed=1", "sweep=resume"], "type -m before it"),
-        (["-m", *TYPED, f"sweep={other}"], "was typed otherwise: seed=5,6"),
+        (["-m", *TYPED, "sweep=resume"], "has these overrides: loss.gamma=100,1000 seed=0,1"),
+        (["seed=1", "sweep=resume"], "put -m before it"),
+        (["-m", *TYPED, f"sweep={other}"], "has other overrides: seed=5,6"),
         (["-m", *TYPED, f"sweep={tmp_path}"], "it has no multirun.yaml"),
-        (["-m", "hparams=optuna", "sweep=resume"], "typed again: leave out sweep"),
+        (["-m", "hparams=optuna", "sweep=resume"], "running its command again: leave out sweep"),
     ):
         with pytest.raises(InputError, match=message):
-            going_on(command, tmp_path)
+            find_sweep(command, tmp_path)
 
 
 def test_a_search_of_other_overrides_is_another_study():
@@ -80,21 +82,23 @@ def test_the_datas_folders_are_of_where_the_command_was_typed(monkeypatch, tmp_p
     monkeypatch.setattr(HydraConfig, "get", lambda: cwd.hydra)
     monkeypatch.chdir(tmp_path)  # as hydra.job.chdir=true does
     cfg = OmegaConf.create({"seed": 3, "data": {"cache_dir": "data", "path": "~/x.npz", "seed": "${seed}"}})
-    data = typed_here(cfg.data)
+    data = with_absolute_paths(cfg.data)
     assert data == {"cache_dir": "/typed/here/data", "path": str(Path.home() / "x.npz"), "seed": 3}
-    assert typed_here(OmegaConf.create({"cache_dir": None})).cache_dir is None
+    nested = with_absolute_paths(OmegaConf.create({"images": {"source": {"path": "y.npz"}}}))
+    assert nested.images.source.path == "/typed/here/y.npz"
+    assert with_absolute_paths(OmegaConf.create({"cache_dir": None})).cache_dir is None
 
 
 def test_a_sweeps_folder_may_have_any_name_and_lie_at_any_depth(tmp_path):
     named = begun(tmp_path / "beta=4, gamma's [2]", TYPED)
     for asked in (f"sweep={named}", f'sweep="{named}"', "sweep=resume"):
-        arguments = going_on(["-m", *TYPED, asked], tmp_path)
+        arguments = find_sweep(["-m", *TYPED, asked], tmp_path)
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", arguments[-2:], return_hydra_config=True)
         assert Path(cfg.hydra.sweep.dir) == named
     deeper = begun(tmp_path / "of" / "mine" / "2026-01-01" / "10-00-00", TYPED)
     begun(deeper / "0", TYPED)  # what a job leaves isn't looked at
-    assert going_on(["-m", *TYPED, "sweep=resume"], tmp_path)[-1] == f"hydra.sweep.dir={deeper}"
+    assert find_sweep(["-m", *TYPED, "sweep=resume"], tmp_path)[-1] == f"hydra.sweep.dir={deeper}"
 
 
 @cache
@@ -116,7 +120,7 @@ def composed():
 
     yield configuration
     HydraConfig.instance().cfg = None
-    folders.changes.clear()
+    resume.changes.clear()
 
 
 def leave(folder: Path, cfg, overrides: list[str], status: str = "finished") -> None:
@@ -125,7 +129,7 @@ def leave(folder: Path, cfg, overrides: list[str], status: str = "finished") -> 
     (folder / "checkpoints" / "last.ckpt").touch()
     (folder / "metrics.csv").write_text("step\n1\n")
     (folder / "mine.txt").touch()
-    folders.record(folder, cfg, overrides)
+    resume.record(folder, cfg, overrides)
     ended(folder, status)
 
 
@@ -140,31 +144,31 @@ def test_a_folder_belongs_to_one_configuration(composed, tmp_path):
     other.seed = 0
     typed_again = cfg.copy()
     typed_again.sweep = "resume"
-    assert folders.goes_on(tmp_path, cfg, may_change=False) is False
+    assert resume.resumes(tmp_path, cfg, may_change=False) is False
     leave(tmp_path, cfg, [])
     for status, expected in (("finished", None), ("stopped", True), ("failed", True), ("running", True)):
         ended(tmp_path, status)
-        assert folders.goes_on(tmp_path, typed_again, may_change=False) is expected
+        assert resume.resumes(tmp_path, typed_again, may_change=False) is expected
         with pytest.raises(InputError, match=r"of another run, whose seed is 1, not 0: python train\.py run="):
-            folders.goes_on(tmp_path, other, may_change=False)
+            resume.resumes(tmp_path, other, may_change=False)
     ended(tmp_path, "finished")
-    assert folders.goes_on(tmp_path, cfg, may_change=True) is None
-    assert folders.goes_on(tmp_path, other, may_change=True) is True  # run= seed=0 is refused before
+    assert resume.resumes(tmp_path, cfg, may_change=True) is None
+    assert resume.resumes(tmp_path, other, may_change=True) is True  # run= seed=0 is refused before
     ended(tmp_path, "stopped")
     (tmp_path / "checkpoints" / "last.ckpt").unlink()
-    assert folders.goes_on(tmp_path, cfg, may_change=False) is False
+    assert resume.resumes(tmp_path, cfg, may_change=False) is False
     assert not (tmp_path / "metrics.csv").exists()  # else its rows would come twice
 
 
 def test_what_another_run_left_is_refused_or_removed_when_told_to(composed, tmp_path):
     (tmp_path / "metrics.csv").touch()
-    with pytest.raises(InputError, match="holds a training whose configuration isn't recorded"):
-        folders.goes_on(tmp_path, composed(), may_change=False)
+    with pytest.raises(InputError, match="has a training in it whose configuration isn't recorded"):
+        resume.resumes(tmp_path, composed(), may_change=False)
     run = tmp_path / "run"
     leave(run, composed(), [])
-    with pytest.raises(InputError, match="overwrite=true to begin anew"):
-        folders.goes_on(run, composed("seed=1", "overwrite=no"), may_change=False)
-    assert folders.goes_on(run, composed("seed=1", "overwrite=true"), may_change=False) is False
+    with pytest.raises(InputError, match="overwrite=true to start over"):
+        resume.resumes(run, composed("seed=1", "overwrite=no"), may_change=False)
+    assert resume.resumes(run, composed("seed=1", "overwrite=true"), may_change=False) is False
     assert [path.name for path in run.rglob("*") if path.is_file()] == ["mine.txt"]
 
 
@@ -172,9 +176,9 @@ def test_a_command_that_overwrites_goes_on_when_slurm_puts_it_in_the_queue_again
     cfg = composed("overwrite=true")
     leave(tmp_path, cfg, [], status="stopped")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert folders.goes_on(tmp_path, cfg, may_change=False) is True
+    assert resume.resumes(tmp_path, cfg, may_change=False) is True
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    assert folders.goes_on(tmp_path, cfg, may_change=False) is False
+    assert resume.resumes(tmp_path, cfg, may_change=False) is False
 
 
 def test_a_sweeps_folder_belongs_to_one_sweep(composed, tmp_path):
@@ -188,15 +192,15 @@ def test_a_sweeps_folder_belongs_to_one_sweep(composed, tmp_path):
         config.hydra.sweep.dir = str(tmp_path / "sweep")
         with read_write(config.hydra.overrides):
             config.hydra.overrides.task = list(typed)
-        folders.SweepFolder().on_multirun_start(config)
+        sweeps.SweepFolder().on_multirun_start(config)
 
     start(*words)
-    assert folders.SweepFolder.path == tmp_path / "sweep"
-    with pytest.raises(SystemExit, match="holds the jobs of another sweep, seed=0,1: type another folder"):
+    assert sweeps.SweepFolder.path == tmp_path / "sweep"
+    with pytest.raises(SystemExit, match="holds the jobs of another sweep, seed=0,1: choose another folder"):
         start("seed=5,6")
     start("seed=5,6", "overwrite=true")
-    assert not jobs.jobs_of(tmp_path / "sweep")
-    folders.SweepFolder.path = None
+    assert not jobs_of(tmp_path / "sweep")
+    sweeps.SweepFolder.path = None
 
 
 def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
@@ -204,15 +208,15 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
     leave(tmp_path, composed(*words), words)
     own = ["loss.beta_end=8", "scheduler.milestones=[9]", "trainer.precision=32-true", "++trainer.gradient_clip_val=1"]
     typed = [f"run={tmp_path}", *own, "trainer.accelerator=cpu", "hydra.verbose=true"]
-    assert going_on(typed) == [typed[0], "hydra.verbose=true"]
-    assert folders.changes == [*own, "trainer.accelerator=cpu"]
+    assert take_changes(typed) == [typed[0], "hydra.verbose=true"]
+    assert resume.changes == [*own, "trainer.accelerator=cpu"]
     composed()
     for _ in range(2):  # typed again by a scheduler
-        cfg = folders.configuration_of(tmp_path, folders.changes)
+        cfg = resume.configuration_of(tmp_path, resume.changes)
         assert (cfg.loss.beta_end, cfg.loss.beta_start, cfg.scheduler.milestones) == (8, 60, [9])
         assert (cfg.trainer.precision, cfg.trainer.gradient_clip_val) == ("32-true", 1)
-        folders.record(tmp_path, cfg, folders.own_overrides())
-    assert folders.own_overrides() == [*words, *own, "trainer.accelerator=cpu"]
+        resume.record(tmp_path, cfg, resume.own_overrides())
+    assert resume.own_overrides() == [*words, *own, "trainer.accelerator=cpu"]
     assert HydraConfig.get().runtime.choices.loss == "annealed"
 
 
@@ -220,11 +224,11 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
     ("word", "message"),
     [
         ("loss.gama=1", "loss has no key 'gama', its keys are anneal_steps, .* did you mean gamma"),
-        ("loss=beta", "goes on with its own choices"),
-        ("experiment=quick", "goes on with its own choices"),
-        ("~scheduler.factor", "goes on with its own choices"),
-        ("loss.gamma=1,2", "goes on with one value"),
-        ("seed=7", "was begun with seed=0, which can't be changed any more"),
+        ("loss=beta", "keeps its own choices"),
+        ("experiment=quick", "keeps its own choices"),
+        ("~scheduler.factor", "keeps its own choices"),
+        ("loss.gamma=1,2", "is resumed with one value"),
+        ("seed=7", "was begun with seed=0, which can't be changed now"),
         ("init_from=x", "was begun with init_from=None"),
         ("optimizer._target_=torch.optim.SGD", "was begun with optimizer._target_=torch.optim.Adam"),
         ("overwrite=true", "was begun with overwrite=False"),
@@ -234,7 +238,7 @@ def test_what_a_run_cannot_take_is_refused(word, message, composed, tmp_path):
     leave(tmp_path, composed(), [])
     composed()
     with pytest.raises(InputError, match=message):
-        folders.configuration_of(tmp_path, [word])
+        resume.configuration_of(tmp_path, [word])
 
 
 def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed(composed, tmp_path):
@@ -243,12 +247,14 @@ def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed
     leave(tmp_path, cfg, [])
     composed()
     typed = "callbacks.pictures._target_=os.system"
-    with pytest.raises(InputError, match=f"names {typed}, which no file of .*: where you trust it, type {typed} too"):
-        folders.configuration_of(tmp_path, [])
-    assert folders.configuration_of(tmp_path, [typed]) == cfg
+    with pytest.raises(
+        InputError, match=f"names {typed}, which no file of .*: where you trust it, add {typed} to the command"
+    ):
+        resume.configuration_of(tmp_path, [])
+    assert resume.configuration_of(tmp_path, [typed]) == cfg
 
 
 def test_run_goes_on_with_one_run():
     for command in (["-m", "run=x"], ["run=x", "sweep=y"]):
-        with pytest.raises(InputError, match="run=x goes on with one run: leave out -m and sweep=…"):
-            going_on(command)
+        with pytest.raises(InputError, match="run=x resumes one run: leave out -m and sweep=…"):
+            take_changes(command)

@@ -13,14 +13,14 @@ from runs import run_folder
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import StepProgress, Throughput
 from bvae.data import DSpritesDataModule
-from bvae.losses import Capacity
-from bvae.vae import VAE
+from bvae.losses import Capacity, Context, Sample
+from bvae.training import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def small_vae() -> VAE:
-    return VAE(ConvEncoder(3), ConvDecoder(3), Capacity())
+def small_vae() -> Training:
+    return Training(ConvEncoder(3), ConvDecoder(3), Capacity())
 
 
 def test_the_gpu_gives_the_cpus_outputs_and_gradients():
@@ -28,8 +28,9 @@ def test_the_gpu_gives_the_cpus_outputs_and_gradients():
     on_cpu = small_vae().double()
     on_gpu = deepcopy(on_cpu).cuda()
     for vae, batch in ((on_cpu, images), (on_gpu, images.cuda())):
-        posterior = vae.encode(batch)
-        vae.loss(batch, vae.decode(posterior.mean), posterior, posterior.mean, step=50_000)["loss"].backward()
+        posterior = vae.model.encode(batch)
+        sample = Sample(batch, vae.model.decode(posterior.mean), posterior, posterior.mean)
+        vae.loss(sample, Context(torch.tensor(50_000, device=batch.device), 737_280))["loss"].backward()
     for one, other in zip(on_cpu.parameters(), on_gpu.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad.cpu())
 
@@ -76,4 +77,4 @@ def test_a_run_on_the_gpu_learns_and_goes_on(train, tmp_path):
     assert losses[-1] < 0.8 * losses[0]
     job = train(tmp_path, f"run={folder}", "trainer.max_steps=700")
     assert job.returncode == 0, job.stdout + job.stderr
-    assert "Going on from step 600" in job.stdout
+    assert "Resuming from step 600" in job.stdout

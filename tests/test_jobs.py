@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bvae.jobs import alone_in, jobs_of, read, recorded
+from bvae.runs.job import alone_in, jobs_of, read, recorded
 
 
 def test_a_record_says_what_became_of_a_run_and_adds_up_its_time(tmp_path):

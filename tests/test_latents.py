@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bvae.data import FACTOR_NAMES, FACTOR_SIZES
-from bvae.data.dsprites import factors_of
-from bvae.latents import Codes, encode, latent_table, sample_images, write_csv
+from bvae.data import FACTOR_SIZES
+from bvae.data.dsprites import FACTORS
+from bvae.data.dsprites.render import factors_of
+from bvae.evaluation.codes import Codes, encode, sample_images
+from bvae.evaluation.latent_table import latent_table, write_csv
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def codes() -> Codes:
 
 
 def test_the_table_says_what_each_unit_follows(codes):
-    table = {row.unit: row for row in latent_table(codes, FACTOR_NAMES)}
+    table = {row.unit: row for row in latent_table(codes, FACTORS)}
     assert [(table[u].factor, table[u].name, table[u].active) for u in (1, 2)] == [
         ("posX", "pos X", True),
         ("scale", "scale", True),
@@ -45,12 +47,12 @@ def test_the_table_says_what_each_unit_follows(codes):
 
 def test_a_unit_that_never_moves_follows_nothing(codes):
     codes.mean[:, 0] = 0.1
-    row = next(row for row in latent_table(codes, FACTOR_NAMES) if row.unit == 0)
+    row = next(row for row in latent_table(codes, FACTORS) if row.unit == 0)
     assert (row.correlation, row.normalized_mi) == (0.0, 0.0)
 
 
 def test_the_csv_has_the_units_with_the_most_kl_first(codes, tmp_path):
-    table = latent_table(codes, FACTOR_NAMES)
+    table = latent_table(codes, FACTORS)
     write_csv(table, tmp_path / "latents.csv")
     with (tmp_path / "latents.csv").open() as file:
         rows = list(csv.reader(file))
@@ -63,12 +65,11 @@ def test_the_csv_has_the_units_with_the_most_kl_first(codes, tmp_path):
 def test_encoding_goes_through_the_data_modules_images(cache_dir):
     from bvae.architectures import ConvDecoder, ConvEncoder
     from bvae.data import DSpritesDataModule, render
-    from bvae.losses import ELBO
-    from bvae.vae import VAE
+    from bvae.model import VAE
 
     data = DSpritesDataModule(cache_dir=str(cache_dir), eval_images=600)
     data.setup()
-    vae = VAE(ConvEncoder(), ConvDecoder(), ELBO())
+    vae = VAE(ConvEncoder(), ConvDecoder())
     codes, images = encode(vae, data), sample_images(data, 500, vae.device)
     assert codes.mean.shape == codes.log_variance.shape == (600, 10)
     assert np.array_equal(images[:, 0].numpy(), render(*codes.factors[: len(images)].T))
@@ -78,15 +79,14 @@ def test_encoding_goes_through_the_data_modules_images(cache_dir):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_does_not_grow_with_the_number_of_batches(cache_dir):
     program = f"""
-from bvae.allocator import keep_freed_memory
+from bvae.app.allocator import keep_freed_memory
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.data import DSpritesDataModule
-from bvae.latents import encode
-from bvae.losses import ELBO
-from bvae.vae import VAE
+from bvae.evaluation import encode
+from bvae.model import VAE
 
 keep_freed_memory()
-vae = VAE(ConvEncoder(), ConvDecoder(), ELBO()).eval()
+vae = VAE(ConvEncoder(), ConvDecoder()).eval()
 for images in (5_000, 5_000, 5_000, 5_000, 40_000):  # the heap takes some rounds to settle
     data = DSpritesDataModule(cache_dir="{cache_dir}", eval_images=images)
     data.setup()

@@ -86,7 +86,7 @@ def test_slurm_puts_a_run_in_the_queue_again_and_it_ends_as_if_it_had_not_been(t
     until(lambda: log.is_file() and "step 150 of" in log.read_text(), 120)
     subprocess.run(["scancel", "--signal=USR1", number], check=True)
     until(lambda: (folder / "checkpoints" / "last.ckpt").is_file(), 400)  # Slurm waits for two minutes before
-    assert log.read_text().count("Going on from step") == 1
+    assert log.read_text().count("Resuming from step") == 1
     states = [
         torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for f in (tmp_path / "whole", folder)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bvae.callbacks import WandbRun
+from bvae.loggers import WandbRun
 
 
 def test_what_is_too_long_for_wandb_is_shortened_and_stays_apart_from_others(tmp_path):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bvae import published
 from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.checkpoints.load import load, load_with_step
 from bvae.losses import ELBO
-from bvae.vae import VAE
+from bvae.training import Training
 
 SHAPES = {
     "encoder.conv1": (32, 1, 4, 4),
@@ -41,7 +41,7 @@ def state() -> dict[str, torch.Tensor]:
 
 def test_the_model_computes_what_theirs_does(state, tmp_path):
     torch.save(state, tmp_path / "model.pt")
-    vae, steps = published.load(tmp_path / "model.pt")
+    vae, steps = load_with_step(tmp_path / "model.pt")
     assert steps == 0
     images = torch.rand(3, 1, 64, 64)
 
@@ -71,33 +71,33 @@ def test_the_model_computes_what_theirs_does(state, tmp_path):
 
 
 def test_our_own_checkpoint_is_told_apart(tmp_path):
-    vae = VAE(ConvEncoder(3), ConvDecoder(3), ELBO())
+    vae = Training(ConvEncoder(3), ConvDecoder(3), ELBO())
     checkpoint = {"state_dict": vae.state_dict(), "global_step": 7}
     vae.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "last.ckpt")
-    loaded, steps = published.load(tmp_path / "last.ckpt")
+    loaded, steps = load_with_step(tmp_path / "last.ckpt")
     assert steps == 7
-    assert torch.equal(loaded.encoder.layers[0].weight, vae.encoder.layers[0].weight)
+    assert torch.equal(loaded.encoder.layers[0].weight, vae.model.encoder.layers[0].weight)
 
 
 def test_other_files_are_refused(state, tmp_path):
     path = tmp_path / "model.pt"
     torch.save({**state, "encoder.conv1.weight": torch.zeros(32, 3, 4, 4)}, path)
     with pytest.raises(ValueError, match=r"conv1.weight has the shape \(32, 3, 4, 4\) where \(32, 1, 4, 4\)"):
-        published.load(path)
+        load(path)
     torch.save({k: v for k, v in state.items() if "conv_64" not in k}, path)
     with pytest.raises(ValueError, match=r"lacks encoder.conv_64.weight"):
-        published.load(path)
+        load(path)
     torch.save({"weights": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="no checkpoint of a VAE"):
-        published.load(path)
+    with pytest.raises(ValueError, match="is not a checkpoint of a VAE"):
+        load(path)
     path.write_text("hello")
-    with pytest.raises(ValueError, match="no checkpoint that can be read"):
-        published.load(path)
+    with pytest.raises(ValueError, match="is not a readable checkpoint"):
+        load(path)
     torch.save(state | {"encoder.lin1.bias": torch.full((256,), torch.nan)}, path)
     with pytest.raises(ValueError, match=r"weights that are NaN or infinite, encoder\.layers\.\d+\.bias first"):
-        published.load(path)
-    with pytest.raises(ValueError, match=r"is a folder where a checkpoint file is needed.*checkpoints/last.ckpt"):
-        published.load(tmp_path)
+        load(path)
+    with pytest.raises(ValueError, match="has no checkpoint to resume from"):
+        load(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
-        published.load(tmp_path / "none.pt")
+        load(tmp_path / "none.pt")

@@ -1,4 +1,4 @@
-"""Runs that are killed, told to make room or left with torn files, and go on: the real train.py."""
+"""Runs that are killed, preempted or left with truncated files, and are resumed: the real train.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 import torch
 from runs import environment, offline_runs, run_folder
 
-from bvae.callbacks import MetricsFile, WandbRun, go_back
-from bvae.checkpoints import newest
+from bvae.checkpoints.files import newest
+from bvae.loggers import MetricsFile, WandbRun, rewind
 
 ROOT = Path(__file__).parents[1]
 # An epoch of 738 images, 93 steps, ends on the way.
@@ -91,7 +91,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, t
         job = start(tmp_path, cache_dir, "run=killed")
     output, _ = job.communicate(timeout=180)
     assert job.returncode == 0, output
-    assert "Going on from step" in output
+    assert "Resuming from step" in output
     for name, expected in weights(whole).items():
         assert torch.equal(weights(run)[name], expected), name
     assert rows(run) == rows(whole)
@@ -113,7 +113,7 @@ def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(wh
     before = (first / "report.html").stat().st_mtime_ns
     output = finished(tmp_path, cache_dir, *command, "sweep=resume")
     assert f"Finished before, in {first}\n" in output
-    assert "Going on from step" in output
+    assert "Resuming from step" in output
     assert (first / "report.html").stat().st_mtime_ns == before
     assert all(torch.equal(weights(second)[name], expected) for name, expected in weights(whole).items())
     assert rows(second) == rows(whole)
@@ -149,7 +149,7 @@ def test_two_processes_told_to_make_room_end_and_go_on_together(tmp_path, cache_
     assert job.returncode == 75, output
     _, step = newest(run / "checkpoints")
     assert 50 <= step < 140
-    assert f"Going on from step {step}:" in finished(tmp_path, cache_dir, "run=told")
+    assert f"Resuming from step {step}:" in finished(tmp_path, cache_dir, "run=told")
     steps = [int(row["step"]) for row in rows(run) if row["train/loss"]]
     assert steps == list(range(9, 140, 10))
 
@@ -169,11 +169,11 @@ def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole
     job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=disk/run")  # two checkpoints fill the disk
     output, _ = job.communicate(timeout=180)
     assert job.returncode == 1
-    assert output.count("can't be written, the training goes on without it") == 1
+    assert output.count("the training continues without it") == 1
     assert "the disk is full" in output
     assert "step 140 of 140" in output
     resize("100m")
-    assert "Going on from step" in finished(tmp_path, cache_dir, "run=disk/run")
+    assert "Resuming from step" in finished(tmp_path, cache_dir, "run=disk/run")
     assert all(torch.equal(weights(disk / "run")[name], expected) for name, expected in weights(whole).items())
     assert rows(disk / "run") == rows(whole)
 
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"global_step": 1, "crafted": Crafted()}, tmp_path / "crafted.ckpt")
-    with pytest.raises(ValueError, match=r"crafted\.ckpt is no checkpoint of a training"):
+    with pytest.raises(ValueError, match=r"crafted\.ckpt is not a training's checkpoint"):
         newest(tmp_path)
     assert not (tmp_path / "ran").exists()
 
@@ -222,27 +222,27 @@ def test_what_is_no_run_is_refused_and_nothing_is_made(tmp_path, cache_dir):
     job = start(tmp_path, cache_dir, "run=typo")
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 1
-    assert output.strip() == "train.py: run=typo is no folder of a run: it has no .hydra/config.yaml"
+    assert output.strip() == "train.py: run=typo is not a run's folder: it has no .hydra/config.yaml"
     assert not any(tmp_path.iterdir())
 
 
 def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
     path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss,val/mig\n9,3.5,\n10,,0.1\n19,2.5,\n20,,0.2\n29,1.5,\n30,,0.3\n39,0.")
-    go_back(path, 20)
-    assert path.read_text().splitlines() == ["step,train/loss,val/mig", "9,3.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
-    go_back(path, 20, ends=True)  # which scores the last step again
-    assert path.read_text().splitlines() == ["step,train/loss,val/mig", "9,3.5,", "10,,0.1", "19,2.5,"]
-    go_back(path, 19)
+    path.write_text("step,train/loss,scores/mig\n9,3.5,\n10,,0.1\n19,2.5,\n20,,0.2\n29,1.5,\n30,,0.3\n39,0.")
+    rewind(path, 20)
+    assert path.read_text().splitlines() == ["step,train/loss,scores/mig", "9,3.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
+    rewind(path, 20, ends=True)  # which scores the last step again
+    assert path.read_text().splitlines() == ["step,train/loss,scores/mig", "9,3.5,", "10,,0.1", "19,2.5,"]
+    rewind(path, 19)
     path.write_text(path.read_text() + "19,2.5,\n20,,0.2\n")
     logger = MetricsFile(str(tmp_path))
     logger.log_metrics({"train/loss": 1.5}, step=29)
     logger.save()
-    logger.log_metrics({"val/sap": 0.5}, step=30)
+    logger.log_metrics({"scores/sap": 0.5}, step=30)
     logger.save()
     assert list(csv.DictReader(path.open(newline="")))[4:] == [
-        {"step": "29", "train/loss": "1.5", "val/mig": "", "val/sap": ""},
-        {"step": "30", "train/loss": "", "val/mig": "", "val/sap": "0.5"},
+        {"step": "29", "train/loss": "1.5", "scores/mig": "", "scores/sap": ""},
+        {"step": "30", "train/loss": "", "scores/mig": "", "scores/sap": "0.5"},
     ]
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bvae import metrics, scores
+from bvae import metrics
+from bvae.evaluation import scores
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def taken() -> list[scores.Score]:
         "active_units": metrics.ActiveUnits(),
         "total_correlation": metrics.TotalCorrelation(),
     }
-    return scores.take(chosen, torch.cat((factors.double(), factors[:, :1].double()), dim=1), factors)
+    return scores.compute_scores(chosen, torch.cat((factors.double(), factors[:, :1].double()), dim=1), factors)
 
 
 def test_a_score_is_written_with_what_makes_it_comparable(taken, tmp_path):
@@ -54,10 +55,10 @@ def test_a_score_that_cannot_be_taken_says_why_and_loses_no_other():
     codes, factors = torch.arange(4.0).repeat(5)[:, None], torch.tensor([[0], [0], [1], [1]]).repeat(5, 1)
     chosen = {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness(), "sap": None}
     text = {"active_units": metrics.ActiveUnits(threshold="abc")}
-    mig, irs, active_units = scores.take({**chosen, **text}, codes, factors)
+    mig, irs, active_units = scores.compute_scores({**chosen, **text}, codes, factors)
     assert math.isnan(active_units.value)
-    assert "can't be taken" in active_units.protocol
+    assert "can't be computed" in active_units.protocol
     assert math.isnan(mig.value)
-    assert mig.protocol == "can't be taken: the gap needs two units or more, got codes of shape (20, 1)"
+    assert mig.protocol == "can't be computed: the gap needs two units or more, got codes of shape (20, 1)"
     assert irs.value == pytest.approx(1 - 0.5 / 1.5)
     assert scores.readable(mig.value) == "–"

@@ -45,4 +45,4 @@ def test_a_search_goes_on_where_it_was_and_draws_its_history(train, tmp_path):
         assert f"mig of {trials} trials" in page
     refused = train(tmp_path, *search, "optimized_metric=nothing")
     assert refused.returncode == 1
-    assert "optimized_metric=nothing isn't taken; choose one of mig, " in refused.stdout
+    assert "optimized_metric=nothing isn't computed; choose one of mig, " in refused.stdout

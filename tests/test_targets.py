@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from bvae.app.targets import check_targets, import_own
 from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.checkpoints.recipes import build, describe
 from bvae.losses import Beta
-from bvae.recipes import build, describe
-from bvae.targets import check_targets, import_own
-from bvae.vae import VAE
+from bvae.training import Training
 
 CONF = [Path(__file__).parents[1] / "conf"]
 
@@ -34,8 +34,8 @@ def test_recipes_call_modules_and_optimizers_only():
     assert build({"class": "torch.nn.Tanh", "arguments": {}})(torch.zeros(1)) == 0
     for name, why in (
         ("os.system", "neither a torch module nor an optimizer"),
-        ("bvae.recipes.build", "neither a torch module nor an optimizer"),
-        ("bvae.recipes.nn.Tanh", "can't be imported"),
+        ("bvae.checkpoints.recipes.build", "neither a torch module nor an optimizer"),
+        ("bvae.checkpoints.recipes.nn.Tanh", "can't be imported"),
         ("torch.nn.nowhere.Module", "can't be imported"),
         ("bvae_of_mine.Module", "import bvae_of_mine first"),
         ("Module", "import Module first"),
@@ -45,20 +45,20 @@ def test_recipes_call_modules_and_optimizers_only():
 
 
 def test_a_checkpoint_imports_nothing_that_the_caller_has_not(evil, tmp_path):
-    vae = VAE(ConvEncoder(3), ConvDecoder(3), Beta())
+    vae = Training(ConvEncoder(3), ConvDecoder(3), Beta())
     checkpoint = {"state_dict": vae.state_dict(), "global_step": 7}
     vae.on_save_checkpoint(checkpoint)
     checkpoint["vae"]["loss"] = {"class": "evil.X", "arguments": {}}
     path = tmp_path / "evil.ckpt"
     torch.save(checkpoint, path)
     with pytest.raises(ValueError, match=r"evil\.ckpt: .* the class evil\.X, .* import evil first, or pass loss=…"):
-        VAE.load_from_checkpoint(path)
+        Training.load_from_checkpoint(path)
     assert not evil.exists()
-    assert VAE.load_from_checkpoint(path, loss=Beta(beta=2.0)).loss.beta == 2.0
+    assert Training.load_from_checkpoint(path, loss=Beta(beta=2.0)).loss.beta == 2.0
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "own.yaml").write_text("_target_: evil.X\n")
     import_own([tmp_path / "conf"])  # what the caller's own configuration names
-    assert type(VAE.load_from_checkpoint(path).loss).__name__ == "X"
+    assert type(Training.load_from_checkpoint(path).loss).__name__ == "X"
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not(evil, tmp_path):
     [
         "os.system",
         "evil.X",
-        "bvae.cli.os.system",  # Hydra finds what is reached through a module
-        "bvae.callbacks.finish",
-        "bvae.recipes.build",
+        "bvae.app.errors.os.system",  # Hydra finds what is reached through a module
+        "bvae.loggers.finish_wandb",
+        "bvae.checkpoints.recipes.build",
         "torch.optim.lr_scheduler.partial",
         "lightning.pytorch.plugins.CheckpointIO",
         "hydra.utils.call",
@@ -84,11 +84,11 @@ def test_a_configuration_has_nothing_called_that_nobody_named(target, evil):
 
 def test_what_conf_names_its_fellows_and_what_is_typed_is_known():
     for target in (
-        "bvae.callbacks.wandb_settings",
+        "bvae.loggers.wandb_settings",
         "torch.nn.ReLU",
         "torch.optim.lr_scheduler.CosineAnnealingLR",
         "lightning.pytorch.callbacks.EarlyStopping",  # as the folders of earlier versions name its module
         "sklearn.ensemble.RandomForestClassifier",
         "mine.Loss",
     ):
-        check_targets({"x": {"_target_": target}}, CONF, typed=["mine.Loss"])
+        check_targets({"x": {"_target_": target}}, CONF, named=["mine.Loss"])

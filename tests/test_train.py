@@ -20,7 +20,8 @@ import yaml
 from PIL import Image
 from runs import SHORT, environment, history, offline_runs, run_folder, wandb_records
 
-from bvae.vae import VAE
+import bvae
+from bvae.training import Training
 
 
 def test_a_run_ends_with_its_table_and_says_where_everything_is(run):
@@ -65,7 +66,7 @@ def test_a_run_leaves_its_files(run):
         assert sum(float(row[f"train/kl_unit/{unit}"]) for unit in range(10)) == pytest.approx(kl, rel=1e-4)
         assert float(row["train/information"]) + float(row["train/offset"]) == pytest.approx(kl, rel=1e-4)
         assert float(row["train/images_per_second"]) > 0
-    assert [int(row["step"]) for row in metrics if row["val/total_correlation"]] == [4, 6]
+    assert [int(row["step"]) for row in metrics if row["scores/total_correlation"]] == [4, 6]
     pictures = [row for row in metrics if row["train/dead_features/encoder_2"]]
     assert [int(row["step"]) for row in pictures] == [4, 6]
     shares = [float(row[f"train/dead_features/decoder_{layer}"]) for row in pictures for layer in range(1, 7)]
@@ -77,9 +78,10 @@ def test_the_last_checkpoint_is_the_trained_model(run):
     output = run_folder(run[1].stdout)
     checkpoint = torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 6
-    assert VAE.load_from_checkpoint(output / "checkpoints" / "last.ckpt").loss.beta_start == 60
-    model = VAE.load_from_checkpoint(output / "checkpoints" / "step-3.ckpt")
-    assert not torch.equal(model.encoder.layers[0].weight, checkpoint["state_dict"]["encoder.layers.0.weight"])
+    assert Training.load_from_checkpoint(output / "checkpoints" / "last.ckpt").loss.beta_start == 60
+    before, after = (bvae.load(path).encoder for path in (output / "checkpoints" / "step-3.ckpt", output))
+    assert not torch.equal(before.layers[0].weight, after.layers[0].weight)
+    assert torch.equal(after.layers[0].weight, checkpoint["state_dict"]["model.encoder.layers.0.weight"])
 
 
 def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
@@ -97,8 +99,8 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
     logged = history(records)
     assert logged["train/beta"] == [60, 60, 60]
     assert all(len(logged[f"train/{term}"]) == 3 for term in ("loss", "reconstruction", "kl", "kl_unit/0"))
-    assert len(logged["val/total_correlation"]) == 2
-    assert "val/mig" not in logged  # undefined while no unit is active
+    assert len(logged["scores/total_correlation"]) == 2
+    assert "scores/mig" not in logged  # undefined while no unit is active
     assert logged["trainer/global_step"][0] == 1
     for key, kind, count in (
         ("pictures/reconstructions", "image-file", 2),
@@ -113,7 +115,7 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
     assert table["columns"][:4] == ["unit", "variance", "kl", "active"]
     table = json.loads((wandb_run / "files" / logged["scores.path"][0]).read_text())
     scores = {row[0]: row[1] for row in table["data"]}
-    assert scores["total_correlation"] == pytest.approx(logged["val/total_correlation"][-1])
+    assert scores["total_correlation"] == pytest.approx(logged["scores/total_correlation"][-1])
     summary = {}
     for record in records:
         summary |= record.get("summary", {}).get("update", {})
@@ -256,20 +258,21 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
         (["loss=foo"], "there is no loss=foo; choose one of annealed, beta, capacity, free_bits, vae"),
         (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),
         (["loss.gamma=-1"], "loss: gamma must not be negative, got -1"),
-        (["model.latent_dim=0"], "latent_dim must be a whole number of 1 or more, got 0"),
+        (["model.latent_dim=0"], "latent_dim must be an integer of 1 or more, got 0"),
         (["trainer.max_steps=many"], "trainer.max_steps must be a number, got 'many'"),
         (["optimizer.lr=-1"], "Invalid learning rate: -1"),
-        (["data.source=file", "data.path=none.npz"], "there is no file .*none.npz"),
-        (["loss.likelihood=gaussian"], "type loss/likelihood=bernoulli or"),
+        (["data=dsprites_archive", "data.images.source.path=none.npz"], "there is no file .*none.npz"),
+        (["data=dsprites_archive"], "data.images.source.path must be given: data.images.source.path=…"),
+        (["loss.likelihood=gaussian"], "use loss/likelihood=bernoulli or"),
         (["seed=-1"], "seed must be 0 or more, got -1"),
-        (["experiment=seed_results"], "init_from=<the folder of a quick run>: there is no such run or checkpoint"),
+        (["experiment=rotation"], "init_from=<the folder of a quick run>: there is no such run or checkpoint"),
         (
             ["--batch_size", "32"],
             "unrecognized arguments: --batch_size; .*keys have no dashes and a value, as data.batch",
         ),
         (["loss.gamma=1,2"], "loss.gamma=1,2 has several values: type -m to run each"),
-        (["-m", "hydra/launcher=ray"], "hydra/launcher=ray needs more packages: pip install -e '.\\[ray\\]'"),
-        (["seed=1", "sweep=resume"], "sweep=resume goes on with a sweep: type -m before it"),
+        (["-m", "hydra/launcher=ray"], "hydra/launcher=ray needs more packages: pip install 'bvae\\[ray\\]'"),
+        (["seed=1", "sweep=resume"], "sweep=resume resumes a sweep: put -m before it"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

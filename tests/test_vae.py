@@ -6,6 +6,7 @@ import subprocess
 import sys
 import weakref
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,19 +15,20 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
+import bvae
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder
 from bvae.callbacks import GracefulInterrupt, StepProgress, Throughput
 from bvae.data import DSpritesDataModule
-from bvae.losses import Annealed, Beta, Capacity, Gaussian
-from bvae.vae import VAE
+from bvae.losses import Annealed, Beta, Capacity, Context, Gaussian
+from bvae.training import Training
 
 
-def small_vae(**parts) -> VAE:
+def small_vae(**parts) -> Training:
     parts = {"encoder": ConvEncoder(3), "decoder": ConvDecoder(3), "loss": Beta(beta=2.0)} | parts
-    return VAE(**parts)
+    return Training(**parts)
 
 
-def checkpoint(vae: VAE, folder) -> str:
+def checkpoint(vae: Training, folder) -> str:
     """Train for two steps on noise and save."""
     images = DataLoader(TensorDataset(torch.rand(8, 1, 64, 64).round(), torch.zeros(8, 5)), batch_size=4)
     trainer = Trainer(max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False)
@@ -39,8 +41,8 @@ def checkpoint(vae: VAE, folder) -> str:
 def test_encoding_splits_means_from_log_variances():
     vae = small_vae()
     images = torch.rand(2, 1, 64, 64)
-    out = vae.encoder(images)
-    posterior = vae.encode(images)
+    out = vae.model.encoder(images)
+    posterior = vae.model.encode(images)
     assert torch.equal(posterior.mean, out[:, :3])
     assert torch.equal(posterior.log_variance, out[:, 3:])
 
@@ -52,7 +54,7 @@ def test_latents_are_samples_of_the_posterior():
         def forward(self, images):
             return torch.tensor([1.0, -2.0, 0.0, 0.0, 2.0, -4.0]).repeat(len(images), 1)
 
-    logits, posterior, latents = small_vae(encoder=Constant())(torch.zeros(2_000, 1, 1, 1).expand(-1, 1, 1, 1))
+    _, logits, posterior, latents = small_vae(encoder=Constant()).model(torch.zeros(2_000, 1, 1, 1).expand(-1, 1, 1, 1))
     assert logits.shape == (2_000, 1, 64, 64)
     assert torch.allclose(latents.mean(dim=0), posterior.mean[0], atol=0.3)
     assert torch.allclose(latents.std(dim=0), torch.tensor([1.0, torch.e, torch.e**-2]), rtol=0.1)
@@ -73,7 +75,7 @@ class Reads(TorchDispatchMode):
 
 
 def test_steps_that_show_nothing_do_not_wait_for_the_device(cache_dir, monkeypatch):
-    monkeypatch.setattr(VAE, "_check", lambda self, terms: None)  # of each step on a CPU, where nothing is waited for
+    monkeypatch.setattr(Training, "_check", lambda self, terms: None)  # a CPU's, at each step
     data = DSpritesDataModule(cache_dir=str(cache_dir), batch_size=2, on_device=True)
     trainer = Trainer(
         accelerator="cpu",
@@ -92,9 +94,9 @@ def test_steps_that_show_nothing_do_not_wait_for_the_device(cache_dir, monkeypat
 def test_extreme_log_variances_give_finite_gradients():
     vae = small_vae()
     with torch.no_grad():
-        vae.encoder.layers[-1].bias[3:] = torch.tensor([1000.0, -1000.0, 0.0])
+        vae.model.encoder.layers[-1].bias[3:] = torch.tensor([1000.0, -1000.0, 0.0])
     images = torch.rand(4, 1, 64, 64).round()
-    terms = vae.loss(images, *vae(images), step=0)
+    terms = vae.loss(vae.model(images), Context(torch.tensor(0), dataset_size=4))
     terms["loss"].backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in vae.parameters())
 
@@ -109,31 +111,31 @@ def test_a_checkpoint_loads_by_its_path_alone_in_a_new_process(tmp_path):
     torch.save(images, tmp_path / "images.pt")
     program = f"""
 import torch
-from bvae.vae import VAE
-vae = VAE.load_from_checkpoint({path!r})
+from bvae.training import Training
+vae = Training.load_from_checkpoint({path!r})
 assert not vae.training and vae.loss.beta_start == 9.0 and vae.loss.likelihood.variance == 0.2
 assert type(vae.configure_optimizers()["optimizer"]).__name__ == "Adagrad"
 images = torch.load({str(tmp_path / "images.pt")!r}, weights_only=True)
-posterior = vae.encode(images)
-assert posterior.mean.shape == (2, 3) and vae.decode(posterior.mean).shape == (2, 1, 64, 64)
-samples = vae.sample(5)
+posterior = vae.model.encode(images)
+assert posterior.mean.shape == (2, 3) and vae.model.decode(posterior.mean).shape == (2, 1, 64, 64)
+samples = vae.model.sample(5)
 assert samples.shape == (5, 1, 64, 64) and samples.min() >= 0 and samples.max() <= 1
-torch.save(vae.reconstruct(images).detach(), {str(tmp_path / "reconstruction.pt")!r})
+torch.save(vae.model.reconstruct(images).detach(), {str(tmp_path / "reconstruction.pt")!r})
 """
     job = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert job.returncode == 0, job.stderr
     vae.eval()
     reconstruction = torch.load(tmp_path / "reconstruction.pt", weights_only=True)
-    assert torch.allclose(reconstruction, vae.reconstruct(images), atol=1e-6)
+    assert torch.allclose(reconstruction, vae.model.reconstruct(images), atol=1e-6)
 
 
 def test_parts_that_no_checkpoint_can_describe_are_given_again(tmp_path):
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(4096, 6))
     path = checkpoint(small_vae(encoder=encoder), tmp_path)
     with pytest.raises(ValueError, match="doesn't say how its encoder was made: pass encoder=…"):
-        VAE.load_from_checkpoint(path)
-    again = VAE.load_from_checkpoint(path, encoder=nn.Sequential(nn.Flatten(), nn.Linear(4096, 6)))
-    assert torch.equal(again.encoder[1].weight, encoder[1].weight)
+        Training.load_from_checkpoint(path)
+    again = Training.load_from_checkpoint(path, encoder=nn.Sequential(nn.Flatten(), nn.Linear(4096, 6)))
+    assert torch.equal(again.model.encoder[1].weight, encoder[1].weight)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_parts_that_no_checkpoint_can_describe_are_given_again(tmp_path):
 )
 def test_a_checkpoint_loads_to_where_torch_load_would(tmp_path, map_location):
     path = checkpoint(small_vae(), tmp_path)
-    vae = VAE.load_from_checkpoint(path, map_location, weights_only=True)
+    vae = Training.load_from_checkpoint(path, map_location, weights_only=True)
     expected = torch.load(path, map_location=map_location, weights_only=True)["state_dict"]
     assert {k: v.device for k, v in vae.state_dict().items()} == {k: v.device for k, v in expected.items()}
 
@@ -157,17 +159,38 @@ def test_weights_that_a_part_lacks_or_has_more_are_let_through_where_that_is_ask
     vae = small_vae(decoder=MLPDecoder(3))
     path = checkpoint(vae, tmp_path)
     with pytest.raises(RuntimeError, match=r"Missing key.*decoder\.extra"):
-        VAE.load_from_checkpoint(path, decoder=Longer(3))
-    again = VAE.load_from_checkpoint(path, decoder=Longer(3), strict=False)
-    assert torch.equal(again.decoder.layers[0].weight, vae.decoder.layers[0].weight)
+        Training.load_from_checkpoint(path, decoder=Longer(3))
+    again = Training.load_from_checkpoint(path, decoder=Longer(3), strict=False)
+    assert torch.equal(again.model.decoder.layers[0].weight, vae.model.decoder.layers[0].weight)
     with pytest.raises(ValueError, match="weights_only must be True, got False"):
-        VAE.load_from_checkpoint(path, weights_only=False)
+        Training.load_from_checkpoint(path, weights_only=False)
+
+
+def test_a_checkpoint_of_an_earlier_version_loads_and_is_resumed():
+    """It was written by 0.1.0, in which model and training were one class, after two steps on images of 4×4."""
+    path = Path(__file__).with_name("checkpoint-0.1.0.ckpt")
+
+    def parts() -> dict[str, nn.Module]:
+        return {
+            "encoder": nn.Sequential(nn.Flatten(), nn.Linear(16, 4)),
+            "decoder": nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4))),
+        }
+
+    vae = Training.load_from_checkpoint(path, **parts())
+    assert vae.loss.beta == 3.0
+    for model in (vae.model, bvae.load(path, **parts())):
+        means = model.encode(torch.ones(1, 1, 4, 4)).mean[0]
+        assert means.tolist() == pytest.approx([-0.5344926714897156, 0.25154221057891846])
+    images = DataLoader(TensorDataset(torch.rand(8, 1, 4, 4), torch.zeros(8, 5)), batch_size=4)
+    trainer = Trainer(max_steps=3, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(Training(**parts(), loss=Beta(beta=3.0)), images, ckpt_path=path, weights_only=True)
+    assert trainer.global_step == 3
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(ValueError, match=r"foreign\.ckpt is no checkpoint of a VAE"):
-        VAE.load_from_checkpoint(tmp_path / "foreign.ckpt")
+    with pytest.raises(ValueError, match=r"foreign\.ckpt is not a checkpoint of a VAE"):
+        Training.load_from_checkpoint(tmp_path / "foreign.ckpt")
 
 
 @pytest.mark.parametrize("schedule", [torch.optim.lr_scheduler.ConstantLR, torch.optim.lr_scheduler.MultiStepLR])

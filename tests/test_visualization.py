@@ -6,11 +6,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bvae import visualization
-from bvae.architectures import ConvDecoder, ConvEncoder
-from bvae.latents import LatentUnit
-from bvae.losses import ELBO
-from bvae.vae import VAE
+from bvae.architectures import ConvEncoder
+from bvae.evaluation import LatentUnit, pictures
+from bvae.evaluation.latent_table import caption
+from bvae.model import VAE
 
 
 class Stripes(nn.Module):
@@ -26,7 +25,7 @@ class Stripes(nn.Module):
 
 @pytest.fixture
 def vae() -> VAE:
-    return VAE(ConvEncoder(3), Stripes(), ELBO()).eval()
+    return VAE(ConvEncoder(3), Stripes()).eval()
 
 
 @pytest.fixture
@@ -36,41 +35,48 @@ def table() -> list[LatentUnit]:
 
 
 def test_a_traversal_moves_one_unit_and_keeps_the_others(vae):
-    pictures = visualization.traverse(vae, torch.tensor([1.0, 2.0, -1.0]), torch.tensor([-3.0, 0.0, 3.0]))
-    assert pictures.shape == (3, 3, 8, 8)
-    expected = torch.tensor([[-3.0, 2.0, -1.0], [0.0, 2.0, -1.0], [3.0, 2.0, -1.0]]).sigmoid()
-    assert torch.allclose(pictures[0, :, :3, 0], expected)
-    assert torch.allclose(pictures[2, :, 2, 5], torch.tensor([-3.0, 0.0, 3.0]).sigmoid())
+    frames = pictures.traverse(vae, torch.tensor([1.0, 2.0, -1.0]), torch.tensor([-3.0, 0.0, 3.0]))
+    assert frames.shape == (3, 3, 8, 8, 1)
+    assert frames.dtype == np.uint8
+    expected = torch.tensor([[-3.0, 2.0, -1.0], [0.0, 2.0, -1.0], [3.0, 2.0, -1.0]]).sigmoid() * 255
+    assert frames[0, :, :3, 0, 0].tolist() == expected.round().tolist()
+    assert frames[2, :, 2, 5, 0].tolist() == (torch.tensor([-3.0, 0.0, 3.0]).sigmoid() * 255).round().tolist()
 
 
 def test_frames_go_from_minus_3_to_3_and_back(vae):
-    frames = visualization.traversal_frames(vae, torch.zeros(3), frames=4)
-    assert frames.shape == (3, 6, 8, 8)
-    assert frames.dtype == np.uint8
+    frames = pictures.back_and_forth(pictures.traverse(vae, torch.zeros(3), torch.linspace(-3, 3, 4)))
     values = torch.tensor([-3.0, -1.0, 1.0, 3.0, 1.0, -1.0]).sigmoid() * 255
-    assert frames[1, :, 1, 0].tolist() == values.round().int().tolist()
+    assert frames[1, :, 1, 0, 0].tolist() == values.round().tolist()
 
 
-def test_the_gif_runs_for_ever_with_a_frame_a_step(vae, table, tmp_path):
-    frames = visualization.traversal_frames(vae, torch.zeros(3), frames=4)
-    visualization.save_gif(visualization.mosaic(frames, table, columns=2), str(tmp_path / "x.gif"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_gif_runs_for_ever_with_a_frame_a_step(table, tmp_path, channels):
+    frames = np.random.default_rng(0).integers(256, size=(3, 6, 8, 8, channels), dtype=np.uint8)
+    pictures.save_gif(pictures.mosaic(frames, table, columns=2), tmp_path / "x.gif")
     with Image.open(tmp_path / "x.gif") as gif:
         assert gif.n_frames == 6
         assert gif.info["loop"] == 0
 
 
-def test_pictures_have_a_row_a_unit_and_originals_over_reconstructions(vae, table):
-    grid = visualization.traversals(vae, torch.zeros(3), table, columns=5)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_have_a_row_a_unit_and_originals_over_reconstructions(table, channels):
+    frames = np.zeros((3, pictures.FRAMES, 8, 8, channels), dtype=np.uint8)
+    frames[..., channels - 1] = 255
+    grid = pictures.traversals(frames, table)
     assert grid.width > grid.height > 100
-    whole = VAE(ConvEncoder(3), ConvDecoder(3), ELBO()).eval()
-    pair = visualization.reconstructions(whole, torch.rand(4, 1, 64, 64))
+    pair = pictures.reconstructions(frames[0, :4], frames[0, :4])
     assert pair.width > pair.height > 100
+    drawn = {(255, 255, 255)} if channels == 1 else {(0, 0, 255)}
+    assert drawn <= {colour for _, colour in pair.getcolors(1 << 20)}
 
 
-def test_colour_is_refused_in_place_of_its_red_channel():
-    with pytest.raises(ValueError, match=r"only images of one channel can be drawn.*got \(4, 3, 8, 8\)"):
-        visualization.gray(torch.rand(4, 3, 8, 8))
+def test_colour_is_kept_and_other_numbers_of_channels_are_refused():
+    images = torch.zeros(2, 3, 4, 4)
+    images[:, 2] = 1.0
+    assert pictures.pixels(images)[0, 0, 0].tolist() == [0, 0, 255]
+    with pytest.raises(ValueError, match=r"one or three channels can be drawn, got .* \(4, 2, 8, 8\)"):
+        pictures.pixels(torch.rand(4, 2, 8, 8))
 
 
 def test_captions_name_what_is_clear(table):
-    assert [visualization.caption(row) for row in table] == ["pos X", "mixed (posX)", "at the prior"]
+    assert [caption(row) for row in table] == ["pos X", "mixed (posX)", "at the prior"]

@@ -1,4 +1,4 @@
-"""Checks of numbers that people type, where the number is used."""
+"""Checks of numbers from a configuration, where the number is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def finite(name: str, value: float) -> float:
     """The value as a float; raises TypeError unless it is a number, ValueError unless single precision holds it."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if value != value or abs(value) == math.inf:  # math.isfinite would fail for the largest of whole numbers
+    if value != value or abs(value) == math.inf:  # math.isfinite would fail for the largest of integers
         raise ValueError(f"{name} must be finite, got {value}")
     if abs(value) > _LARGEST:
         raise ValueError(f"{name} must be at most {_LARGEST} in size, got {value}")
@@ -34,10 +34,10 @@ def not_negative(name: str, value: float) -> float:
     return float(value)
 
 
-def whole(name: str, value: int, at_least: int, at_most: int | None = None) -> int:
-    """The value as an int from at_least to at_most; 100000.0 and 1e5 count as whole numbers, 0.5 does not."""
+def integer(name: str, value: float, at_least: int, at_most: int | None = None) -> int:
+    """The value as an int from at_least to at_most; 100000.0 and 1e5 count as integers, 0.5 does not."""
     if finite(name, value) != int(value):
-        raise ValueError(f"{name} must be a whole number, got {value}")
+        raise ValueError(f"{name} must be an integer, got {value}")
     if value < at_least:
         raise ValueError(f"{name} must be {at_least} or more, got {value}")
     if at_most is not None and value > at_most:
@@ -53,21 +53,21 @@ def boolean(name: str, value: bool) -> bool:
 
 
 def steps(name: str, value: Sequence[int]) -> list[int]:
-    """The value as a list of whole numbers."""
+    """The value as a list of integers."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a list of steps, as [1000,2000], got {value!r}")
-    return [whole(f"a step of {name}", step, 0) for step in value]
+    return [integer(f"a step of {name}", step, 0) for step in value]
 
 
 def points(name: str, value: Sequence[Sequence[float]]) -> list[list[float]]:
-    """The value as [step, value] pairs, the steps whole and in order, the values 0 or more."""
+    """The value as [step, value] pairs, the steps integers and in order, the values 0 or more."""
     try:
         pairs = [(step, number) for step, number in value]
     except (TypeError, ValueError):
         pairs = []
     if not pairs:
         raise ValueError(f"{name} must be pairs of a step and a value, as [[0,60],[1000,4]], got {value!r}")
-    checked = [[whole(f"a step of {name}", step, 0), not_negative(f"a value of {name}", n)] for step, n in pairs]
+    checked = [[integer(f"a step of {name}", step, 0), not_negative(f"a value of {name}", n)] for step, n in pairs]
     if checked != sorted(checked, key=lambda pair: pair[0]):
         raise ValueError(f"the steps of {name} must be in order, got {value!r}")
     return checked

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from bvae.data import DSpritesDataModule, archives, cache
-from bvae.data.dsprites import NUM_IMAGES, factors_of, render
+from bvae.data import DSpritesDataModule, cache
+from bvae.data.dsprites import archives
+from bvae.data.dsprites.render import NUM_IMAGES, factors_of, render
 
 SHAPE = (NUM_IMAGES, 64, 64)
 

@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader
 
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.data import DSpritesDataModule, render
-from bvae.data.datamodule import Batches, PackedImages, unpack
+from bvae.data.datamodule import Batches
+from bvae.data.dsprites.image_set import DSprites, unpack
 from bvae.losses import ELBO
-from bvae.vae import VAE, WrongImages
+from bvae.model import WrongImages
+from bvae.training import Training
 
 
 @pytest.fixture
@@ -99,16 +101,16 @@ def test_a_few_images_are_had_without_a_trainer(cache_dir):
 
 
 def test_a_trainer_predicts_and_tests(data):
-    vae = VAE(ConvEncoder(3), ConvDecoder(3), ELBO())
+    vae = Training(ConvEncoder(3), ConvDecoder(3), ELBO())
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, limit_test_batches=1)
     predicted = trainer.predict(vae, data)
     assert torch.cat([mean for mean, _ in predicted]).shape == (700, 3)
-    torch.testing.assert_close(predicted[0].mean[:9], vae.encode(data.images(9)).mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(predicted[0].mean[:9], vae.model.encode(data.images(9)).mean, rtol=1e-4, atol=1e-5)
     (tested,) = trainer.test(vae, data, verbose=False)
     assert tested["test/loss"] == pytest.approx(tested["test/reconstruction"] + tested["test/kl"], rel=1e-5)
     packed, _ = next(iter(data.predict_dataloader()))
     with pytest.raises(WrongImages, match=r"must be a float tensor .* got torch.uint8 \(500, 512\); .* images\(n\)"):
-        vae.encode(packed)
+        vae.model.encode(packed)
 
 
 def test_a_batch_of_64_costs_under_a_millisecond_of_cpu(data):
@@ -126,25 +128,25 @@ def test_a_batch_of_64_costs_under_a_millisecond_of_cpu(data):
 
 
 def test_workers_map_the_file_themselves(data):
-    assert len(pickle.dumps(data._packed)) < 1000
-    again = pickle.loads(pickle.dumps(data._packed))
-    assert isinstance(again, PackedImages)
-    assert torch.equal(again[np.arange(5)][0], data._packed[np.arange(5)][0])
+    assert len(pickle.dumps(data.image_set)) < 1000
+    again = pickle.loads(pickle.dumps(data.image_set))
+    assert isinstance(again, DSprites)
+    assert torch.equal(again[np.arange(5)][0], data.image_set[np.arange(5)][0])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"source": "web"}, "must be one of render, file, download, got 'web'"),
-        ({"source": "file"}, r"needs data\.path"),
-        ({"path": "x.npz"}, r"goes with data\.source=file"),
-        ({"batch_size": 0}, "batch_size must be a whole number of 1 or more, got 0"),
-        ({"batch_size": 6.4}, "batch_size must be a whole number"),
+        ({"source": "file"}, "source=file with a path, got 'file' and None"),
+        ({"path": "x.npz"}, "path goes with source=file"),
+        ({"batch_size": 0}, "batch_size must be an integer of 1 or more, got 0"),
+        ({"batch_size": 6.4}, "batch_size must be an integer"),
         ({"val_fraction": 1.0}, "val_fraction must be 0 or more and under 1, got 1.0"),
         ({"val_fraction": 0.99999999}, "holds out 737,280 of 737,280 images; hold out one or more, leave one or more"),
         ({"val_fraction": 1e-9}, "holds out 0 of 737,280 images"),
         ({"val_fraction": "half"}, "val_fraction must be 0 or more and under 1, got 'half'"),
-        ({"eval_images": 1}, "eval_images must be a whole number of 2 or more"),
+        ({"eval_images": 1}, "eval_images must be an integer of 2 or more"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from bvae.data import DSpritesDataModule, archives, cache
+from bvae.data import DSpritesDataModule, cache
 from bvae.data.download import download
+from bvae.data.dsprites import archives
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -75,7 +76,7 @@ def test_a_broken_transfer_goes_on_where_it_was(server, tmp_path):
 def test_a_later_call_goes_on_too(server, tmp_path):
     path = tmp_path / "archive.hdf5"
     server.breaks = [1_000_000, 1_000_000, 1_000_000]
-    with pytest.raises(OSError, match=r"broke off after 3,000,000 of 5,120,000 bytes; run again to go on"):
+    with pytest.raises(OSError, match=r"broke off after 3,000,000 of 5,120,000 bytes; run again to continue"):
         download(server.url, path, MD5)
     assert not path.exists()
     download(server.url, path, MD5)
@@ -103,7 +104,7 @@ def test_another_file_is_refused(server, tmp_path):
 
 
 def test_no_server_is_said_in_a_sentence(server, tmp_path):
-    with pytest.raises(OSError, match=r"can't download http.*nowhere: .*404.*data\.source=render") as caught:
+    with pytest.raises(OSError, match=r"can't download http.*nowhere: .*404.*data=dsprites renders") as caught:
         download(server.url.replace("archive.hdf5", "nowhere"), tmp_path / "x", MD5)
     assert "\n" not in str(caught.value)
     with pytest.raises(OSError, match="can't download"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bvae.data.dsprites import FACTOR_SIZES, NUM_IMAGES, factors_of, pack, render, render_all, unpack
+from bvae.data.dsprites.render import FACTOR_SIZES, NUM_IMAGES, factors_of, pack, render, render_all, unpack
 
 DIGESTS = Path(__file__).with_name("preview_digests.txt").read_text().splitlines()[1:]
 

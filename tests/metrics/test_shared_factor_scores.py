@@ -46,7 +46,7 @@ def test_an_angle_on_a_circle_of_two_units_is_told_from_another_factor(score):
 
 def test_units_that_hardly_move_have_no_vote(rotated, perfect, factors):
     codes = np.concatenate((rotated, perfect[:, :2] * 0.01), axis=1)  # two small units are perfect
-    assert factor_vae_score(codes, factors[:, :2], least_deviation=0.0, **FEW) == pytest.approx(1)
+    assert factor_vae_score(codes, factors[:, :2], min_std=0.0, **FEW) == pytest.approx(1)
     assert factor_vae_score(codes, factors[:, :2], **FEW) == pytest.approx(1 / 2, abs=0.08)
 
 
@@ -66,5 +66,5 @@ def test_what_cannot_be_scored_is_refused(score, perfect, factors):
         score(perfect, factors, num_train=0)
     with pytest.raises(ValueError, match="batch_size must be 2 or more, got 1"):
         factor_vae_score(perfect, factors, batch_size=1)
-    with pytest.raises(ValueError, match="least_deviation must not be negative, got -1"):
-        factor_vae_score(perfect, factors, least_deviation=-1)
+    with pytest.raises(ValueError, match="min_std must not be negative, got -1"):
+        factor_vae_score(perfect, factors, min_std=-1)

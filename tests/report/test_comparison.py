@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bvae.jobs import recorded
 from bvae.report import compare
+from bvae.runs.job import recorded
 
 
 def job(folder: Path, overrides: list[str], terms: list[float], mig: float, codes: np.ndarray | None = None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from runs import run_folder
 
+from bvae.data import FactorGrid
 from bvae.report import figures
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -118,17 +119,19 @@ def test_responses_are_means_over_all_other_factors():
     sizes = (3, 4, 5, 6)
     factors = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), axis=1)
     code = factors[:, 3] - 2.5 + 10.0 * (factors[:, 0] == 1)
-    names = {"shape": ("square", "ellipse", "heart")}
-    position, scale = figures.responses(code, factors, ("shape", "scale", "posX", "posY"), names)
+    names = ("shape", "scale", "posX", "posY")
+    shapes = {"shape": ("square", "ellipse", "heart")}
+    grid = FactorGrid(names, sizes, shapes, positions=("posX", "posY"), categories=("shape",))
+    position, scale = figures.responses(code, factors, grid)
     assert "from +0.83 to +5.83" in position.alt  # ±2.5 and a third of 10
     assert "from +0.00 to +10.00" in scale.alt  # flat lines, the ellipse's at 10
     assert "ellipse" in scale.svg
-    (curve,) = figures.responses(factors[:, 1] - 1.5, factors[:, 1:2], ("hue",), {})
+    (curve,) = figures.responses(factors[:, 1] - 1.5, factors[:, 1:2], FactorGrid(("hue",), (4,)))
     assert "from -1.50 to +1.50" in curve.alt
 
 
 def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_path):
-    lines = ["step,train/loss,train/kl,val/mig", "9,3,1.5,", "10,,,0.1", "19,3,2.5,", "20,,,0.2"]
+    lines = ["step,train/loss,train/kl,scores/mig", "9,3,1.5,", "10,,,0.1", "19,3,2.5,", "20,,,0.2"]
     (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
     kl, mig = figures.training_curves(tmp_path / "metrics.csv")
     assert "KL (nats) over 20 steps" in kl.alt
@@ -136,7 +139,7 @@ def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_pa
 
 
 def test_long_histories_are_averaged_to_few_points(tmp_path):
-    lines = ["step,train/reconstruction,val/mig", *(f"{step},{step % 2},{''}" for step in range(3_000))]
+    lines = ["step,train/reconstruction,scores/mig", *(f"{step},{step % 2},{''}" for step in range(3_000))]
     (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
     (plot,) = figures.training_curves(tmp_path / "metrics.csv")
     assert "over 2,99" in plot.alt

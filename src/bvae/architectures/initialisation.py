@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 
@@ -12,11 +14,21 @@ def xavier_uniform_(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return module
 
 
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Check (C, H, W); raises ValueError for another shape."""
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"image_shape must be (C, H, W), three positive integers, got {image_shape!r}")
+    return shape
+
+
 def check_latent_dim(latent_dim: int) -> int:
+    """Check the number of latent units; raises ValueError for what is not a positive integer."""
     if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
-        raise ValueError(f"latent_dim must be a whole number of 1 or more, got {latent_dim!r}")
+        raise ValueError(f"latent_dim must be an integer of 1 or more, got {latent_dim!r}")
     return latent_dim

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from copy import copy
 
 from torch import Tensor, nn
 
-from bvae.architectures.initialisation import check_latent_dim, xavier_uniform_
+from bvae.architectures.initialisation import check_image_shape, check_latent_dim, xavier_uniform_
 
 
 class MLPEncoder(nn.Module):
@@ -15,24 +17,26 @@ class MLPEncoder(nn.Module):
     Args:
         latent_dim: D, units of the latent code.
         activation: between the layers, `ReLU()` unless given.
+        image_shape: (C, H, W).
     """
 
-    image_shape = (1, 64, 64)
-
-    def __init__(self, latent_dim: int = 10, activation: nn.Module | None = None) -> None:
+    def __init__(
+        self, latent_dim: int = 10, activation: nn.Module | None = None, image_shape: Sequence[int] = (1, 64, 64)
+    ) -> None:
         super().__init__()
+        self.image_shape = check_image_shape(image_shape)
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU()
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *(nn.Linear(64 * 64, 1200), copy(self.activation)),
+            *(nn.Linear(math.prod(self.image_shape), 1200), copy(self.activation)),
             *(nn.Linear(1200, 1200), copy(self.activation)),
             nn.Linear(1200, 2 * latent_dim),
         )
         xavier_uniform_(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, 64, 64) -> (B, 2D): the means, then the log-variances."""
+        """Encode (B, C, H, W) into (B, 2D): the means, then the log-variances."""
         return self.layers(images)
 
 
@@ -42,21 +46,25 @@ class MLPDecoder(nn.Module):
     Args:
         latent_dim: D, units of the latent code.
         activation: between the layers, `ReLU()` unless given; the paper's decoder has `Tanh()`.
+        image_shape: (C, H, W).
     """
 
-    def __init__(self, latent_dim: int = 10, activation: nn.Module | None = None) -> None:
+    def __init__(
+        self, latent_dim: int = 10, activation: nn.Module | None = None, image_shape: Sequence[int] = (1, 64, 64)
+    ) -> None:
         super().__init__()
+        self.image_shape = check_image_shape(image_shape)
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU()
         self.layers = nn.Sequential(
             *(nn.Linear(latent_dim, 1200), copy(self.activation)),
             *(nn.Linear(1200, 1200), copy(self.activation)),
             *(nn.Linear(1200, 1200), copy(self.activation)),
-            nn.Linear(1200, 64 * 64),
-            nn.Unflatten(1, (1, 64, 64)),
+            nn.Linear(1200, math.prod(self.image_shape)),
+            nn.Unflatten(1, self.image_shape),
         )
         xavier_uniform_(self)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, D) -> logits (B, 1, 64, 64)."""
+        """Decode (B, D) into logits (B, C, H, W)."""
         return self.layers(latents)

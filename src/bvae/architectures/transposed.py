@@ -19,11 +19,13 @@ class ConvTranspose(nn.ConvTranspose2d):
             same without.
     """
 
+    bias: nn.Parameter
+
     def __init__(self, in_channels: int, out_channels: int, fast: bool = True) -> None:
         super().__init__(in_channels, out_channels, 4, 2, 1)
         self.fast = fast
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:  # type: ignore[override]
         if self.fast and features.device.type == "cpu":
             return self._forward_fast(features)
         return super().forward(features)

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from bvae.checks import whole
+from bvae.checks import integer
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class InformationCheck(Callback):
     """
 
     def __init__(self, patience: int = 3_000) -> None:
-        self.patience = whole("callbacks.information.patience", patience, at_least=1)
+        self.patience = integer("callbacks.information.patience", patience, at_least=1)
         self._since: tuple[int, float] | None = None  # the step from which on it is near 0, and the nats there
         self._said = False
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,9 +11,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from bvae import interrupts
-
-TO_BE_CONTINUED = 75  # EX_TEMPFAIL, the exit status of a run that made room and wants to go on
+PREEMPTED = 75  # EX_TEMPFAIL, the exit status of a run that was preempted and can be resumed
 _HANDLED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
 
 
@@ -20,16 +19,18 @@ class GracefulInterrupt(Checkpoint):
     """Ends the training after the step at hand when a signal asks for it.
 
     Ctrl-C ends it as if that step had been the last; a second one ends it at once. SIGTERM and SIGUSR1, with which
-    schedulers take a machine back, and SIGHUP of a terminal that is closed save a checkpoint to go on from and end the
+    schedulers take a machine back, and SIGHUP of a terminal that is closed save a checkpoint to resume from and end the
     program with status 75; under nohup, SIGHUP does nothing. Whoever else waits for SIGUSR1, as Lightning and submitit
     do under Slurm to put the job in the queue again, gets it after that checkpoint.
 
     Args:
         folder: where that checkpoint goes.
+        asked: tells of a signal that this process was sent and can't receive, as a pool's may not.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, asked: Callable[[], signal.Signals | None] = lambda: None) -> None:
         self.folder = Path(folder)
+        self.asked = asked
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -53,7 +54,7 @@ class GracefulInterrupt(Checkpoint):
             return  # a gradient that is being accumulated would be lost
         self._step = trainer.global_step
         if self.signal is None:
-            self.signal = interrupts.asked()
+            self.signal = self.asked()
         asked = int(self.signal or 0)
         if trainer.world_size > 1:  # all stop at the same step, whoever of them was asked to
             asked = int(trainer.strategy.reduce(torch.tensor(float(asked), device=pl_module.device), reduce_op="max"))
@@ -61,19 +62,19 @@ class GracefulInterrupt(Checkpoint):
             trainer.should_stop = True
         elif asked:
             trainer.save_checkpoint(self.folder / f"step-{trainer.global_step}.ckpt")
-            others = self._before.get(self.signal)
+            others = self._before.get(self.signal) if self.signal is not None else None
             if asked != signal.SIGTERM and callable(others):
                 others(asked, None)
-            raise SystemExit(TO_BE_CONTINUED)  # at once: a trainer that is told to stop validates first
+            raise SystemExit(PREEMPTED)  # at once: a trainer that is told to stop validates first
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._give_back()
+        self._restore_handlers()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._give_back()
+        self._restore_handlers()
 
-    def _give_back(self) -> None:
-        """Whoever handled the signals before does again: Lightning, until it tears down, which comes before `teardown`.
+    def _restore_handlers(self) -> None:
+        """Restore the handlers before ours, Lightning's, which it removes before `teardown`.
 
         To do it later would bring Lightning's handlers back, and with them the trainer, for good.
         """

@@ -7,11 +7,11 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from bvae.callbacks.loggers import log_evaluation
-from bvae.checkpoints import disk_is_full
-from bvae.checks import whole
-from bvae.evaluation import evaluate
-from bvae.features import remark
+from bvae.checkpoints.files import disk_is_full
+from bvae.checks import integer
+from bvae.evaluation import Scoring, evaluate
+from bvae.evaluation.features import remark
+from bvae.loggers import log_evaluation
 from bvae.metrics import CodesMetric
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,15 @@ class LatentPictures(Callback):
     Args:
         folder: where the files go.
         every_n_steps: interval; the training's last step is left to `bvae.evaluation.evaluate`.
-        metrics: scores to log as `val/…`, by their names.
+        metrics: scores to log as `scores/…`, by their names.
     """
 
     def __init__(
         self, folder: str, every_n_steps: int = 5_000, metrics: Mapping[str, CodesMetric] | None = None
     ) -> None:
         self.folder = Path(folder)
-        self.every_n_steps = whole("every_n_steps", every_n_steps, at_least=1)
-        self.metrics = dict(metrics or {})
+        self.every_n_steps = integer("every_n_steps", every_n_steps, at_least=1)
+        self.scoring = Scoring(sample=dict(metrics or {}))
         self._failed = False
         self._remarked = False
 
@@ -45,12 +45,12 @@ class LatentPictures(Callback):
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != trainer.max_steps and trainer.is_global_zero:
             try:
-                found = evaluate(pl_module, trainer.datamodule, self.folder, self.metrics, last=False)
+                found = evaluate(pl_module.model, trainer.datamodule, self.folder, self.scoring, final=False)
             except OSError as error:
                 if not disk_is_full(error):
                     raise
                 if not self._failed:
-                    log.error("the pictures can't be written, the training goes on without them: %s", error)
+                    log.error("the pictures can't be written, the training continues without them: %s", error)
                 self._failed = True
                 return
             self._failed = False

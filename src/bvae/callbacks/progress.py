@@ -20,7 +20,10 @@ from rich.progress import (
 from rich.table import Column
 
 _SPACE = "  "
-_SHOWN = {"loss": "loss", "reconstruction": "rec", "kl": "KL", "capacity": "C", "beta": "β"}
+_SYMBOLS = {
+    **{"reconstruction": "rec", "kl": "KL", "information": "I", "offset": "O"},
+    **{"capacity": "C", "beta": "β", "gamma": "γ", "free_nats": "λ"},
+}
 # Where the output is no terminal:
 _LINES = 20  # of a whole training
 _FIRST = 100  # steps to a first line
@@ -117,7 +120,7 @@ class StepProgress(ProgressBar):
     @staticmethod
     def _terms(trainer: Trainer) -> _Terms:
         logged = trainer.logged_metrics
-        terms = [f"{short} {logged[f'train/{n}']:.1f}" for n, short in _SHOWN.items() if f"train/{n}" in logged]
-        if "train/images_per_second" in logged:
-            terms.append(f"{logged['train/images_per_second']:,.0f} images/s")
-        return _Terms(terms)
+        named = {name.removeprefix("train/"): value for name, value in logged.items() if name.startswith("train/")}
+        speed = named.pop("images_per_second", None)
+        words = [f"{_SYMBOLS.get(name, name)} {value:.1f}" for name, value in named.items() if "/" not in name]
+        return _Terms(words if speed is None else [*words, f"{speed:,.0f} images/s"])

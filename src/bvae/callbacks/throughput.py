@@ -22,7 +22,7 @@ class Throughput(Callback):
     ) -> None:
         n = len(batch) if isinstance(batch, Tensor) else len(batch[0])
         self._images += n
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if self._start is not None and trainer.global_step % trainer.log_every_n_steps == 0:
             speed = self._images * trainer.world_size / (time.perf_counter() - self._start)
             pl_module.log("train/images_per_second", speed, batch_size=n)
             self._start = None

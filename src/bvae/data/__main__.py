@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bvae.data import archives
+from bvae.data.dsprites import archives
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m bvae.data", description="dSprites for other libraries.")
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="render the 737,280 images into an archive in the official layout")

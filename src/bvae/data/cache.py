@@ -1,22 +1,22 @@
-"""All of dSprites in one file, eight pixels a byte: made once, under a lock, and memory-mapped ever after."""
+"""A dataset in one file: made once, under a lock, and memory-mapped ever after."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import logging
+import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from bvae.data.dsprites import FACTOR_NAMES, FACTOR_SIZES, IMAGE_BYTES, NUM_IMAGES
-from bvae.data.files import atomic_write, check_room, locked
+from bvae.files import atomic_write, check_room, locked
 
 ENVIRONMENT = "BVAE_CACHE_DIR"
-SHAPE = (NUM_IMAGES, IMAGE_BYTES)
 _log = logging.getLogger(__name__)
 
 
@@ -33,54 +33,55 @@ def default_folder() -> Path:
     return Path("data").absolute()
 
 
-def prepare(path: Path, source: str, blocks: Callable[[], Iterable[np.ndarray]]) -> None:
+def prepare(
+    path: Path, shape: tuple[int, ...], about: Mapping[str, Any], blocks: Callable[[], Iterable[np.ndarray]]
+) -> None:
     """Make the cache file unless it's there and whole; of processes that ask at once, one makes it.
 
     Args:
-        path: the file, HDF5: `images` (737280, 512) uint8 in the archive's order and, as attributes, `source`,
-            `sha256` of the images' bytes, `factor_names` and `factor_sizes`.
-        source: where the images come from, in words.
-        blocks: yields the images, (n, 512) uint8 at a time.
+        path: the file, HDF5: `images` uint8 in the set's order and, as attributes, `sha256` of their bytes and what is
+            to be known about them.
+        shape: of all images, (N, …).
+        about: those attributes.
+        blocks: yields the images, (n, …) uint8 at a time.
 
     A file that is whole needs no lock and no folder that can be written. Raises OSError where the file can't be read or
     can't be written; one that stood there before is then left as it was.
     """
-    if _is_whole(path):
+    if _is_intact(path, shape):
         return
     with locked(path):
-        if _is_whole(path):  # by now
+        if _is_intact(path, shape):  # by now
             return
         if path.exists():
             _log.warning("%s is damaged and is made again", path)
-        check_room(path.parent, int(np.prod(SHAPE)))
+        check_room(path.parent, math.prod(shape))
         images = blocks()  # a source that can't be had is no failure to write
         with atomic_write(path) as partial:
-            _write(partial, source, images)
+            _write(partial, shape, about, images)
 
 
 def open_images(path: Path) -> np.ndarray:
-    """The cache file's images, memory-mapped: (737280, 512) uint8."""
+    """Memory-map the cache file's images: (N, …) uint8."""
     with h5py.File(path, "r", locking=False) as file:
-        offset = file["images"].id.get_offset()
-    return np.memmap(path, np.uint8, "r", offset, SHAPE)
+        offset, shape = file["images"].id.get_offset(), file["images"].shape
+    return np.memmap(path, np.uint8, "r", offset, shape)
 
 
-def _write(path: Path, source: str, blocks: Iterable[np.ndarray]) -> None:
+def _write(path: Path, shape: tuple[int, ...], about: Mapping[str, Any], blocks: Iterable[np.ndarray]) -> None:
     digest = hashlib.sha256()
     with h5py.File(path, "w", locking=False) as file:
-        images = file.create_dataset("images", SHAPE, np.uint8)
+        images = file.create_dataset("images", shape, np.uint8)
         start = 0
         for block in blocks:
             images[start : start + len(block)] = block
-            digest.update(block)
+            digest.update(block.data)
             start += len(block)
-        file.attrs["source"] = source
-        file.attrs["factor_names"] = FACTOR_NAMES
-        file.attrs["factor_sizes"] = FACTOR_SIZES
+        file.attrs.update(about)
         file.attrs["sha256"] = digest.hexdigest()
 
 
-def _is_whole(path: Path) -> bool:
+def _is_intact(path: Path, shape: tuple[int, ...]) -> bool:
     try:
         path.open("rb").close()
     except FileNotFoundError:
@@ -90,9 +91,9 @@ def _is_whole(path: Path) -> bool:
         raise OSError(f"can't read {path}: {error.strerror}; {hint}") from error
     try:
         with h5py.File(path, "r", locking=False) as file:
-            if file["images"].shape != SHAPE or file["images"].dtype != np.uint8:
+            if file["images"].shape != shape or file["images"].dtype != np.uint8:
                 return False
             expected = file.attrs["sha256"]
-        return hashlib.sha256(open_images(path)).hexdigest() == expected
+        return hashlib.sha256(open_images(path).data).hexdigest() == expected
     except (OSError, KeyError, ValueError):
         return False

@@ -10,12 +10,8 @@ from urllib.request import Request, urlopen
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from bvae.data.files import locked
+from bvae.files import locked
 
-URL = (
-    "https://raw.githubusercontent.com/deepmind/dsprites-dataset/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5"
-)
-MD5 = "b331c4447a651c44bf5e8ae09022e230"
 _TRIES = 3
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
@@ -53,11 +49,13 @@ def _fetch(url: str, part: Path) -> bool:
             return resumed
         except HTTPError as error:
             if error.code != _RANGE_NOT_SATISFIABLE:
-                raise OSError(f"can't download {url}: {error}; data.source=render needs no network") from error
+                raise OSError(
+                    f"can't download {url}: {error}; data=dsprites renders the images and needs no network"
+                ) from error
             part.unlink()
         except (OSError, HTTPException) as error:
             if attempt == _TRIES:
-                hint = "run again to go on, or use data.source=render, which needs no network"
+                hint = "run again to continue, or use data=dsprites, which renders the images and needs no network"
                 raise OSError(f"can't download {url}: {error}; {hint}") from error
     return resumed
 

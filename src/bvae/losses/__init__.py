@@ -4,8 +4,8 @@ from bvae.losses.annealed import Annealed
 from bvae.losses.beta import Beta
 from bvae.losses.capacity import Capacity
 from bvae.losses.free_bits import FreeBits
-from bvae.losses.likelihoods import Bernoulli, Gaussian
-from bvae.losses.loss import Loss, Posterior, kl_divergence, offset
+from bvae.losses.likelihoods import Bernoulli, Gaussian, Likelihood
+from bvae.losses.loss import Context, Loss, Posterior, Sample, kl_divergence, offset
 from bvae.losses.vae import ELBO
 
 __all__ = [
@@ -14,10 +14,13 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Capacity",
+    "Context",
     "FreeBits",
     "Gaussian",
+    "Likelihood",
     "Loss",
     "Posterior",
+    "Sample",
     "kl_divergence",
     "offset",
 ]

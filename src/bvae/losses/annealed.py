@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from bvae.checks import positive, whole
-from bvae.losses.loss import Loss, Posterior
-from bvae.schedules import geometric
+from bvae.checks import integer, positive
+from bvae.losses.likelihoods import Likelihood
+from bvae.losses.loss import Context, Loss, Sample
+from bvae.losses.schedules import geometric
 
 
 class Annealed(Loss):
@@ -27,18 +28,16 @@ class Annealed(Loss):
         beta_end: float = 12.0,
         anneal_steps: int = 11_000,
         hold_steps: int = 1_000,
-        likelihood: nn.Module | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__(likelihood)
         self.beta_start = positive("beta_start", beta_start)
         self.beta_end = positive("beta_end", beta_end)
-        self.anneal_steps = whole("anneal_steps", anneal_steps, at_least=1)
-        self.hold_steps = whole("hold_steps", hold_steps, at_least=0)
+        self.anneal_steps = integer("anneal_steps", anneal_steps, at_least=1)
+        self.hold_steps = integer("hold_steps", hold_steps, at_least=0)
 
-    def forward(
-        self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int
-    ) -> dict[str, Tensor | float]:
-        terms = self.terms(images, logits, posterior)
-        beta = geometric(step, self.beta_start, self.beta_end, self.anneal_steps, self.hold_steps)
+    def forward(self, sample: Sample, context: Context) -> dict[str, Tensor | float]:
+        terms = self.terms(sample)
+        beta = geometric(context.step, self.beta_start, self.beta_end, self.anneal_steps, self.hold_steps)
         loss = terms["reconstruction"] + beta * terms["kl"]
         return {"loss": loss, **terms, "beta": beta}

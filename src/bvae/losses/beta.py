@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bvae.checks import not_negative
-from bvae.losses.loss import Loss, Posterior
+from bvae.losses.likelihoods import Likelihood
+from bvae.losses.loss import Context, Loss, Sample
 
 
 class Beta(Loss):
@@ -14,13 +15,11 @@ class Beta(Loss):
         likelihood: see `Loss`.
     """
 
-    def __init__(self, beta: float = 4.0, likelihood: nn.Module | None = None) -> None:
+    def __init__(self, beta: float = 4.0, likelihood: Likelihood | None = None) -> None:
         super().__init__(likelihood)
         self.beta = not_negative("beta", beta)
 
-    def forward(
-        self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int
-    ) -> dict[str, Tensor | float]:
-        terms = self.terms(images, logits, posterior)
+    def forward(self, sample: Sample, context: Context) -> dict[str, Tensor | float]:
+        terms = self.terms(sample)
         loss = terms["reconstruction"] + self.beta * terms["kl"]
         return {"loss": loss, **terms, "beta": self.beta}

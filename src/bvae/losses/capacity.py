@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from bvae.checks import boolean, not_negative, whole
-from bvae.losses.loss import Loss, Posterior
-from bvae.schedules import linear
+from bvae.checks import boolean, integer, not_negative
+from bvae.losses.likelihoods import Likelihood
+from bvae.losses.loss import Context, Loss, Sample
+from bvae.losses.schedules import linear
 
 
 class Capacity(Loss):
@@ -33,19 +34,17 @@ class Capacity(Loss):
         max_capacity: float = 25.0,
         anneal_steps: int = 100_000,
         charge_offset: bool = True,
-        likelihood: nn.Module | None = None,
+        likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__(likelihood)
         self.gamma = not_negative("gamma", gamma)
         self.max_capacity = not_negative("max_capacity", max_capacity)
-        self.anneal_steps = whole("anneal_steps", anneal_steps, at_least=1)
+        self.anneal_steps = integer("anneal_steps", anneal_steps, at_least=1)
         self.charge_offset = boolean("charge_offset", charge_offset)
 
-    def forward(
-        self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int
-    ) -> dict[str, Tensor | float]:
-        terms = self.terms(images, logits, posterior)
-        capacity = linear(step, 0.0, self.max_capacity, self.anneal_steps)
+    def forward(self, sample: Sample, context: Context) -> dict[str, Tensor | float]:
+        terms = self.terms(sample)
+        capacity = linear(context.step, 0.0, self.max_capacity, self.anneal_steps)
         counted, charged = (terms["information"], terms["offset"]) if self.charge_offset else (terms["kl"], 0.0)
         capacity_gap = (counted - capacity).abs()
         loss = terms["reconstruction"] + self.gamma * capacity_gap + self.gamma * charged

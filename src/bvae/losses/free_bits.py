@@ -3,18 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bvae.checks import points
-from bvae.losses.loss import Loss, Posterior
-from bvae.schedules import piecewise
-
-# After a training that has found x, y and scale. The free nats wake the units at the prior, which have no gradient
-# else, and they find shape and rotation; pressure then closes those of them that aren't needed, and the concavity
-# releases the others, which become precise, without letting the closed ones open again.
-_BETA = ((0, 1), (2500, 1), (5000, 3), (6500, 16), (8500, 16), (9000, 32), (10_000, 32), (10_500, 128))
-_FREE_NATS = ((0, 3), (2500, 3), (5000, 0.02), (5000, 0))
-_CONCAVITY = ((8500, 0), (9000, 4), (10_000, 4), (10_500, 40), (12_500, 40), (14_000, 400))
+from bvae.losses.likelihoods import Likelihood
+from bvae.losses.loss import Context, Loss, Sample
+from bvae.losses.schedules import piecewise
 
 # Below it, single precision doesn't tell the logarithm of ten nats from its argument.
 _LEAST_CONCAVITY = 1e-8
@@ -28,7 +22,7 @@ class FreeBits(Loss):
     over many with little: a nat costs β in a unit at the prior and β / (1 + c·KL_d) in another.
 
     Args:
-        beta: β as [step, value] points, see `bvae.schedules.piecewise`.
+        beta: β as [step, value] points, see `bvae.losses.schedules.piecewise`.
         free_nats: λ in nats, the same.
         concavity: c in 1/nat, the same; 0 gives the plain sum.
         likelihood: see `Loss`.
@@ -36,23 +30,22 @@ class FreeBits(Loss):
 
     def __init__(
         self,
-        beta: Sequence[Sequence[float]] = _BETA,
-        free_nats: Sequence[Sequence[float]] = _FREE_NATS,
-        concavity: Sequence[Sequence[float]] = _CONCAVITY,
-        likelihood: nn.Module | None = None,
+        beta: Sequence[Sequence[float]] = ((0, 1),),
+        free_nats: Sequence[Sequence[float]] = ((0, 0.1),),
+        concavity: Sequence[Sequence[float]] = ((0, 0),),
+        likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__(likelihood)
         self.beta = points("beta", beta)
         self.free_nats = points("free_nats", free_nats)
         self.concavity = points("concavity", concavity)
 
-    def forward(
-        self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int
-    ) -> dict[str, Tensor | float]:
-        terms = self.terms(images, logits, posterior)
-        settings = {name: piecewise(step, getattr(self, name)) for name in ("beta", "free_nats", "concavity")}
+    def forward(self, sample: Sample, context: Context) -> dict[str, Tensor | float]:
+        terms = self.terms(sample)
+        settings = {name: piecewise(context.step, getattr(self, name)) for name in ("beta", "free_nats", "concavity")}
         price = terms["kl_per_unit"].clamp(min=settings["free_nats"])
-        if settings["concavity"] > _LEAST_CONCAVITY:
-            price = torch.log1p(settings["concavity"] * price) / settings["concavity"]
+        concavity = settings["concavity"]
+        least = concavity.clamp(min=_LEAST_CONCAVITY)
+        price = torch.where(concavity > _LEAST_CONCAVITY, torch.log1p(least * price) / least, price)
         loss = terms["reconstruction"] + settings["beta"] * price.sum()
         return {"loss": loss, **terms, **settings}

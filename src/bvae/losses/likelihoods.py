@@ -1,4 +1,4 @@
-"""p(x|z) of an image's pixels, given the decoder's logits. Both sum over the pixels: means would rescale β."""
+"""p(x|z) of an image's pixels, given the decoder's logits. Both sum over the pixels: an average would rescale β."""
 
 from __future__ import annotations
 
@@ -10,15 +10,29 @@ from torch.nn import functional as F
 from bvae.checks import positive
 
 
-class Bernoulli(nn.Module):
-    """Independent Bernoulli pixels with the logits as log-odds: for binary images and values in [0, 1]."""
+class Likelihood(nn.Module):
+    """What a likelihood is: p(x|z) of the pixels, given the decoder's logits (B, C, H, W)."""
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """Compute the pixels' means, which are the picture: (B, C, H, W) -> (B, C, H, W) in [0, 1]."""
+        raise NotImplementedError
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
-        """log p(x|z) in nats: (B, C, H, W) twice -> (B,)."""
+        """Compute log p(x|z) in nats: (B, C, H, W) twice -> (B,)."""
+        raise NotImplementedError
+
+
+class Bernoulli(Likelihood):
+    """Independent Bernoulli pixels with the logits as log-odds: for binary images and values in [0, 1]."""
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(dim=1)
 
 
-class Gaussian(nn.Module):
+class Gaussian(Likelihood):
     """Independent Gaussian pixels with mean sigmoid(logits) and one fixed variance.
 
     Args:
@@ -29,7 +43,9 @@ class Gaussian(nn.Module):
         super().__init__()
         self.variance = positive("variance", variance)
 
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
-        """log p(x|z) in nats: (B, C, H, W) twice -> (B,)."""
-        squares = (images - logits.sigmoid()).square() / self.variance
+        squares = (images - self.mean(logits)).square() / self.variance
         return -0.5 * (squares + math.log(2 * math.pi * self.variance)).flatten(1).sum(dim=1)

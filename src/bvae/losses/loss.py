@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from bvae.losses.likelihoods import Bernoulli
+from bvae.losses.likelihoods import Bernoulli, Likelihood
 
 
 class Posterior(NamedTuple):
@@ -16,14 +16,33 @@ class Posterior(NamedTuple):
     log_variance: Tensor
 
 
+class Sample(NamedTuple):
+    """One batch on its way through a model."""
+
+    images: Tensor  # (B, C, H, W) in [0, 1]
+    logits: Tensor  # (B, C, H, W), the decoder's output for the latents
+    posterior: Posterior  # of the images, (B, D)
+    latents: Tensor  # (B, D), drawn from the posterior
+
+
+class Context(NamedTuple):
+    """Where in the training a batch comes."""
+
+    step: Tensor  # optimizer steps taken so far: a 0-dim integer tensor on the batch's device
+    dataset_size: int  # images that are trained on, without those held out
+
+
 def kl_divergence(posterior: Posterior) -> Tensor:
-    """KL(q(z|x) ‖ N(0, I)) in nats for each image and unit, (B, D). Appendix B of Kingma & Welling, arXiv:1312.6114."""
+    """Compute KL(q(z|x) ‖ N(0, I)) in nats for each image and unit: (B, D).
+
+    Appendix B of Kingma & Welling (2014), arXiv:1312.6114.
+    """
     mean, log_variance = posterior
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
 
 
 def offset(posterior: Posterior) -> Tensor:
-    """KL(q(z) ‖ N(0, I)) of the batch's aggregate posterior, by its mean and variance, in nats for each unit: (D,).
+    """Compute KL(q(z) ‖ N(0, I)) of the batch's aggregate posterior in nats for each unit, (D,), by two moments.
 
     It is the part of the KL that tells nothing of the images: what a unit costs whose posterior is the same for all of
     them. The rest is the information that the unit carries (Hoffman & Johnson 2016, "ELBO surgery"). A batch of
@@ -44,48 +63,47 @@ class Loss(nn.Module):
         likelihood: p(x|z) of the pixels, `Bernoulli()` unless given.
     """
 
-    def __init__(self, likelihood: nn.Module | None = None) -> None:
+    def __init__(self, likelihood: Likelihood | None = None) -> None:
         super().__init__()
         if not isinstance(likelihood, nn.Module | None):
             raise TypeError(
-                f"likelihood must be a module, got {likelihood!r}; type loss/likelihood=bernoulli or gaussian"
+                f"likelihood must be a module, got {likelihood!r}; use loss/likelihood=bernoulli or gaussian"
             )
         self.likelihood = likelihood if likelihood is not None else Bernoulli()
 
-    def terms(self, images: Tensor, logits: Tensor, posterior: Posterior) -> dict[str, Tensor]:
-        """The negative ELBO's parts, in nats.
+    def terms(self, sample: Sample) -> dict[str, Tensor]:
+        """Compute the negative ELBO's parts, in nats.
 
         Args:
-            images: (B, C, H, W) in [0, 1].
-            logits: (B, C, H, W), the decoder's output.
-            posterior: of the images, (B, D).
+            sample: of B images with D latent units.
 
         Returns:
             `reconstruction` −log p(x|z), summed over pixels and averaged over B; `kl`, summed over D and averaged over
             B, and its two parts `information` and `offset`, see the function `offset`; `kl_per_unit` (D,), averaged
             over B.
         """
-        kl_per_unit = kl_divergence(posterior).mean(dim=0)
-        kl, idle = kl_per_unit.sum(), offset(posterior).sum()
+        kl_per_unit = kl_divergence(sample.posterior).mean(dim=0)
+        kl, idle = kl_per_unit.sum(), offset(sample.posterior).sum()
         return {
-            "reconstruction": -self.likelihood.log_prob(images, logits).mean(),
+            "reconstruction": -self.likelihood.log_prob(sample.images, sample.logits).mean(),
             "kl": kl,
             "information": kl - idle,
             "offset": idle,
             "kl_per_unit": kl_per_unit,
         }
 
-    def forward(
-        self, images: Tensor, logits: Tensor, posterior: Posterior, latents: Tensor, step: int
-    ) -> dict[str, Tensor | float]:
-        """The objective's terms.
+    def forward(self, sample: Sample, context: Context) -> dict[str, Tensor | float]:
+        """Compute the objective.
 
         Args:
-            images, logits, posterior: as for `terms`.
-            latents: (B, D), the sample of the posterior that the logits were decoded from.
-            step: optimizer steps taken so far.
+            sample: a batch that the model has encoded and decoded.
+            context: the step, and the size of the dataset.
 
         Returns:
             `loss`, a scalar, and the terms to log beside it: those of `terms` and the objective's own.
         """
         raise NotImplementedError
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's groups for parameters of the loss's own, such as a discriminator's; [] for none."""
+        return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -111,7 +113,7 @@ def _sizes(total: int, num_train: int, num_test: int) -> tuple[int, int]:
     return num_train, num_test
 
 
-def _array(values: ArrayLike) -> np.ndarray:
+def _array(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.double() if values.is_floating_point() else values  # NumPy has no bfloat16

@@ -68,6 +68,8 @@ def beta_vae_score(
 class BetaVAEScore(CodesMetric):
     """`beta_vae_score` as a torchmetric."""
 
+    seed: int
+
     def __init__(
         self, num_pairs: int = 64, num_train: int = 10_000, num_test: int = 5_000, seed: int = 0, **kwargs: Any
     ) -> None:

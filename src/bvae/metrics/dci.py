@@ -125,6 +125,8 @@ class DCIScores(CodesMetric):
     `compute` returns `dci_disentanglement`, `dci_completeness` and `dci_informativeness`.
     """
 
+    seed: int
+
     def __init__(
         self,
         num_train: int = 10_000,

@@ -55,6 +55,8 @@ def explicitness(
 class Explicitness(CodesMetric):
     """`explicitness` as a torchmetric; the parts for training and test are drawn from the collected rows."""
 
+    seed: int
+
     def __init__(self, num_train: int = 10_000, num_test: int = 5_000, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_train = num_train

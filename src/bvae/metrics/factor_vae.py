@@ -19,7 +19,7 @@ def factor_vae_score(
     batch_size: int = 64,
     num_train: int = 10_000,
     num_test: int = 5_000,
-    least_deviation: float = 0.05,
+    min_std: float = 0.05,
     seed: int = 0,
 ) -> float:
     """The FactorVAE score: Section 4 of Kim & Mnih (2018), arXiv:1802.05983.
@@ -35,7 +35,7 @@ def factor_vae_score(
         factors: (N, K) int, of which two or more vary.
         batch_size: codes of a vote, 2 or more.
         num_train, num_test: votes.
-        least_deviation: of a unit with a vote, in the units of the codes, 1 being the prior's.
+        min_std: of a unit with a vote, in the units of the codes, 1 being the prior's.
         seed: of what is drawn.
 
     Returns a number in [0, 1]; chance is 1 over the number of factors that vary, and 0 stands where no unit has a vote.
@@ -50,16 +50,16 @@ def factor_vae_score(
     for name, value, least in (("batch_size", batch_size, 2), ("num_train", num_train, 1), ("num_test", num_test, 1)):
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
-    if least_deviation < 0:
-        raise ValueError(f"least_deviation must not be negative, got {least_deviation}")
+    if min_std < 0:
+        raise ValueError(f"min_std must not be negative, got {min_std}")
     variances = codes.var(axis=0, ddof=1)
-    voting = (np.sqrt(variances) >= least_deviation) & (variances > 0)
+    voting = (np.sqrt(variances) >= min_std) & (variances > 0)
     if not voting.any():
         return 0.0
-    codes = codes[:, voting] / np.sqrt(variances[voting])
+    scaled: np.ndarray = codes[:, voting] / np.sqrt(variances[voting])
     generator = np.random.default_rng(seed)
     shared = SharedValues(factors)
-    train, test = (_votes(codes, factors.shape[1], shared, batch_size, n, generator) for n in (num_train, num_test))
+    train, test = (_votes(scaled, factors.shape[1], shared, batch_size, n, generator) for n in (num_train, num_test))
     meaning = train.argmax(axis=0)
     return float(test[meaning, np.arange(len(meaning))].sum() / num_test)
 
@@ -81,12 +81,14 @@ def _votes(
 class FactorVAEScore(CodesMetric):
     """`factor_vae_score` as a torchmetric."""
 
+    seed: int
+
     def __init__(
         self,
         batch_size: int = 64,
         num_train: int = 10_000,
         num_test: int = 5_000,
-        least_deviation: float = 0.05,
+        min_std: float = 0.05,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -94,17 +96,15 @@ class FactorVAEScore(CodesMetric):
         self.batch_size = batch_size
         self.num_train = num_train
         self.num_test = num_test
-        self.least_deviation = least_deviation
+        self.min_std = min_std
         self.seed = seed
 
     def protocol(self, n: int) -> str:
         return (
             f"Kim & Mnih 2018: majority vote on the least normalised variance in batches of {self.batch_size}, units "
-            f"of deviation under {self.least_deviation} without a vote; {self.num_train:,} training and "
+            f"of deviation under {self.min_std} without a vote; {self.num_train:,} training and "
             f"{self.num_test:,} test votes"
         )
 
     def score(self, codes: Tensor, factors: Tensor) -> float:
-        return factor_vae_score(
-            codes, factors, self.batch_size, self.num_train, self.num_test, self.least_deviation, self.seed
-        )
+        return factor_vae_score(codes, factors, self.batch_size, self.num_train, self.num_test, self.min_std, self.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -20,7 +21,7 @@ class CodesMetric(Metric, ABC):
 
     full_state_update = False
     is_differentiable = False
-    higher_is_better = True
+    higher_is_better: bool | None = True
     seed: int | None = None  # of what is drawn at random, where something is
     looks_at_factors = True  # by how much units follow them, however little a unit moves
 
@@ -32,13 +33,13 @@ class CodesMetric(Metric, ABC):
 
     @abstractmethod
     def protocol(self, n: int) -> str:
-        """How the score of n rows is taken, in a line to stand beside it."""
+        """How the score of n rows is computed, in a line to stand beside it."""
 
     @abstractmethod
     def score(self, codes: Tensor, factors: Tensor) -> float | dict[str, float]:
         """The score of all codes (N, D) and factors (N, K)."""
 
-    def update(self, codes: Tensor, factors: Tensor) -> None:
+    def update(self, codes: Tensor | np.ndarray, factors: Tensor | np.ndarray) -> None:
         """Add codes (B, D) and factors (B, K) of the same B images, or raise ValueError and add nothing.
 
         D and K are those of the update before.

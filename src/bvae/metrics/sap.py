@@ -78,6 +78,8 @@ def _squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
 class SAP(CodesMetric):
     """`sap` as a torchmetric; the parts for training and test are drawn from the collected rows."""
 
+    seed: int
+
     def __init__(
         self,
         num_train: int = 10_000,

@@ -64,7 +64,7 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -79,8 +79,9 @@ class Muon(Optimizer):
         state = self.state[weight]
         if not state:
             state["average"] = torch.zeros_like(weight)
-        average = state["average"].lerp_(weight.grad, 1 - group["momentum"])
-        direction = weight.grad.lerp(average, group["momentum"]).flatten(1)
+        gradient: Any = weight.grad
+        average = state["average"].lerp_(gradient, 1 - group["momentum"])
+        direction = gradient.lerp(average, group["momentum"]).flatten(1)
         step = orthogonalized(direction, group["iterations"]).reshape(weight.shape)
         weight.sub_(step, alpha=0.2 * group["lr"] * math.sqrt(max(direction.shape)))
 
@@ -91,6 +92,7 @@ class Muon(Optimizer):
             state |= {"steps": 0, "average": torch.zeros_like(bias), "square": torch.zeros_like(bias)}
         state["steps"] += 1
         first, second = group["betas"]
-        average = state["average"].lerp_(bias.grad, 1 - first) / (1 - first ** state["steps"])
-        square = state["square"].lerp_(bias.grad.square(), 1 - second) / (1 - second ** state["steps"])
+        gradient: Any = bias.grad
+        average = state["average"].lerp_(gradient, 1 - first) / (1 - first ** state["steps"])
+        square = state["square"].lerp_(gradient.square(), 1 - second) / (1 - second ** state["steps"])
         bias.sub_(average / (square.sqrt() + group["eps"]), alpha=group["lr"])

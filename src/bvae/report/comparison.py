@@ -15,14 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bvae import jobs, scores
-from bvae.history import read_history, steps_done
-from bvae.jobs import Job
-from bvae.latents import ACTIVE_BELOW
+from bvae.evaluation import scores
+from bvae.evaluation.latent_table import ACTIVE_BELOW
+from bvae.evaluation.scores import readable
+from bvae.files import atomic_write
 from bvae.metrics import unsupervised_disentanglement_ranking
 from bvae.report import figures
 from bvae.report.page import environment
-from bvae.scores import readable
+from bvae.runs import job as jobs
+from bvae.runs.job import Job
+from bvae.runs.metrics_table import metrics_table
 
 _TERMS = ("loss", "reconstruction", "kl")
 _LAST_ROWS = 10  # of metrics.csv, that a final term is the mean of
@@ -59,7 +61,7 @@ def compare(sweep: Path) -> list[Row]:
     rows = _ranked(rows)
     swept = _swept(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
-    with (sweep / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(sweep / "sweep.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("job", *swept, "status", "step", *_TERMS, *names, "active", "seconds", "error", "report"))
         for row in rows:
@@ -94,7 +96,8 @@ def compare(sweep: Path) -> list[Row]:
             plots=_search(rows) | _plots(rows, swept, names),
         )
     )
-    (sweep / "sweep.html").write_text(page, encoding="utf-8")
+    with atomic_write(sweep / "sweep.html") as partial:
+        partial.write_text(page, encoding="utf-8")
     return rows
 
 
@@ -105,7 +108,7 @@ def _title(key: str, values: Sequence[str]) -> str:
 
 
 def _terminal_table(rows: Sequence[Row]) -> Table:
-    """The jobs for a terminal: what they differ in and what came of it."""
+    """Lay the jobs out for a terminal: what they differ in and what came of it."""
     swept = _swept(rows)
     names = [name for name in ("mig", "udr") if any(name in row.scores for row in rows)]
     table = Table(*("job", *swept, "status", "rec", "KL", "active", *names, "minutes"), title="Sweep")
@@ -142,17 +145,16 @@ def _read(folder: Path) -> Row:
 
 
 def _end(path: Path) -> tuple[int | None, dict[str, float]]:
-    """The last step and the final terms of a `metrics.csv`."""
-    if not path.is_file():
+    """Read the last step and the final terms of a `metrics.csv`."""
+    table = metrics_table(path)
+    if "train/loss" not in table:
         return None, {}
-    rows = [row for row in read_history(path)[1] if row.get("train/loss")][-_LAST_ROWS:]
-    if not rows:
-        return None, {}
-    return steps_done(rows[-1]), {t: float(np.mean([float(row[f"train/{t}"]) for row in rows])) for t in _TERMS}
+    terms = {term: float(table[f"train/{term}"].values[-_LAST_ROWS:].mean()) for term in _TERMS}
+    return int(table["train/loss"].steps[-1]), terms
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the UDR of those that have fellows with other seeds."""
+    """Add the UDR to the rows whose setting was run with other seeds too."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         if row.job.status == "finished" and SEED in row.keys and (row.folder / "codes.npz").is_file():
@@ -174,7 +176,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _swept(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """The keys whose values differ between the jobs, with those values in the order they were typed."""
+    """The keys whose values differ between the jobs, with those values in the order of the command."""
     keys = dict.fromkeys(key for row in rows for key in row.keys)
     values = {key: list(dict.fromkeys(row.keys.get(key, "") for row in rows)) for key in keys}
     return {key: found for key, found in values.items() if len(found) > 1}

@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bvae.history import read_history, steps_done
+from bvae.data import FactorGrid
+from bvae.runs.metrics_table import Column, metrics_table
 
 _INK = "#010203"  # stands for the page's text colour, which depends on the room's light
 _STYLE = {
@@ -25,6 +26,7 @@ _STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=matplotlib.colormaps["tab10"].colors),
     "legend.frameon": False,
 }
+_NATS = {"kl": "KL", "capacity": "C", "information": "information", "offset": "offset"}
 _MOST_VALUES = 12  # of a swept key that a line joins; more are a search's
 _MOST_POINTS = 400  # of a curve; more are averaged
 _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -41,44 +43,37 @@ class Plot:
 
 
 def training_curves(path: Path) -> list[Plot]:
-    """The curves of a `metrics.csv`, those that it has."""
-    history = _read(path)
-    wanted = (
+    """Draw the curves of a `metrics.csv`, those that it has."""
+    table = metrics_table(path)
+    units = {name: name.rpartition("/")[2] for name in table if name.startswith("train/kl_unit/")}
+    layers = {name: name.rpartition("/")[2] for name in table if "/dead_features/" in name}
+    wanted = [
         ("Reconstruction", "nats", {"train/reconstruction": "training", "val/reconstruction": "held out"}),
-        (
-            "KL",
-            "nats",
-            {"train/kl": "KL", "train/capacity": "C", "train/information": "information", "train/offset": "offset"},
-        ),
-        ("KL of each unit", "nats", {k: k.rpartition("/")[2] for k in history if k.startswith("train/kl_unit/")}),
-        ("β", "", {"train/beta": "β"}),
-        ("MIG", "", {"val/mig": "MIG"}),
-        ("Dead features", "share of a layer", {k: k.rpartition("/")[2] for k in history if "/dead_features/" in k}),
+        ("KL", "nats", {f"train/{name}": label for name, label in _NATS.items()}),
+        ("KL of each unit", "nats", units),
+        ("MIG", "", {"scores/mig": "MIG"}),
+        ("Dead features", "share of a layer", layers),
         ("Speed", "images/s", {"train/images_per_second": "images/s"}),
-    )
+    ]
+    drawn = {name for _, _, names in wanted for name in names} | {"train/loss"}
+    # Whatever else the objective logs, such as its β, where that changes.
+    others = [name for name in table if name.startswith("train/") and name not in drawn and np.ptp(table[name].values)]
+    wanted[3:3] = [(name.removeprefix("train/").replace("_", " "), "", {name: name}) for name in others]
     plots = []
     for title, unit, names in wanted:
-        lines = {label: history[name] for name, label in names.items() if name in history}
+        lines = {label: _averaged(table[name]) for name, label in names.items() if name in table}
         if lines and max(len(steps) for steps, _ in lines.values()) > 1:
             plots.append(_curves(title, unit, lines))
     return plots
 
 
-def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Each column's steps and values, averaged to few points."""
-    columns: dict[str, list[tuple[float, float]]] = {}
-    for row in read_history(path)[1]:
-        for name, value in row.items():
-            if value and name not in ("step", "epoch"):
-                columns.setdefault(name, []).append((steps_done(row), float(value)))
-    averaged = {}
-    for name, points in columns.items():
-        blocks = np.array_split(np.array(points), min(len(points), _MOST_POINTS))
-        averaged[name] = tuple(np.array([block.mean(axis=0) for block in blocks]).T)
-    return averaged
+def _averaged(column: Column) -> Column:
+    """Average a column to few points."""
+    blocks = min(len(column.steps), _MOST_POINTS)
+    return Column(*(np.array([part.mean() for part in np.array_split(axis, blocks)]) for axis in column))
 
 
-def _curves(title: str, unit: str, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
+def _curves(title: str, unit: str, lines: Mapping[str, Column]) -> Plot:
     def draw(axes: Axes) -> None:
         for label, (steps, values) in lines.items():
             axes.plot(steps, values, label=label, linewidth=1.2, marker="o" if len(steps) < 12 else "", markersize=3)
@@ -99,7 +94,7 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
     Args:
         name: of what came of it.
         key: that was swept.
-        values: its, in the order they were typed; numbers stand at their place, logarithmic where they span decades.
+        values: its, in the order of the command; numbers stand at their place, logarithmic where they span decades.
         lines: for each label, the results of each value.
     """
     values = [value for value in values if any(value in results for results in lines.values())]
@@ -160,27 +155,28 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
         return None
 
 
-def responses(
-    code: np.ndarray, factors: np.ndarray, names: Sequence[str], value_names: Mapping[str, Sequence[str]]
-) -> list[Plot]:
-    """How the mean of a unit moves with each factor, all else averaged: after Fig. 7 of Burgess et al. (2018).
+def responses(code: np.ndarray, classes: np.ndarray, factors: FactorGrid) -> list[Plot]:
+    """Draw how the mean of a unit moves with each factor, all else averaged: after Fig. 7 of Burgess et al. (2018).
 
-    A map of the positions where the factors are posX and posY, and a curve for each other factor, one line a shape.
+    A map of the positions, where two factors are positions, and a curve for each other factor, with a line for each
+    class of the first category.
 
     Args:
         code: the unit's posterior means, (N,).
-        factors: (N, K) int.
-        names: K, the factors'.
-        value_names: of the classes of some factors.
+        classes: (N, K) int, the images' factors.
+        factors: K, and of what kind they are.
     """
-    indices = {name: k for k, name in enumerate(names)}
-    at = {name: np.unique(factors[:, k], return_inverse=True)[1] for name, k in indices.items()}
-    positions = ("posX", "posY") if {"posX", "posY"} <= set(names) else ()
-    varying = [name for name in names if name not in positions and at[name].max() > 0]
-    shapes = at["shape"] if "shape" in varying else np.zeros(len(code), dtype=int)
-    shape_names = value_names.get("shape") or [f"shape {s}" for s in range(shapes.max() + 1)]
-    means = {name: _cell_means(code, shapes, at[name]) for name in varying if name != "shape" or len(varying) == 1}
-    place = _cell_means(code, at["posY"], at["posX"]) if positions else None
+    at = {
+        name: np.unique(column, return_inverse=True)[1] for name, column in zip(factors.names, classes.T, strict=True)
+    }
+    positions: tuple[str, ...] = factors.positions if len(factors.positions) == 2 else ()
+    varying = [name for name in factors.names if name not in positions and at[name].max() > 0]
+    category = next((name for name in factors.categories if name in varying), None)
+    kinds = at[category] if category else np.zeros(len(code), dtype=int)
+    known = factors.value_names.get(category) if category else None
+    kind_names = known or [f"{category} {k}" for k in range(kinds.max() + 1)]
+    means = {name: _cell_means(code, kinds, at[name]) for name in varying if name != category or len(varying) == 1}
+    place = _cell_means(code, at[positions[1]], at[positions[0]]) if positions else None
     shown = [*means.values(), *([] if place is None else [place])]
     if not shown:
         return []
@@ -191,21 +187,22 @@ def responses(
 
         def draw_map(axes: Axes) -> None:
             image = axes.imshow(place, cmap="RdBu_r", vmin=low, vmax=high)
-            axes.set(xlabel="pos X", ylabel="pos Y")
+            axes.set(xlabel=factors.labels.get(positions[0]), ylabel=factors.labels.get(positions[1]))
             axes.figure.colorbar(image, ax=axes, shrink=0.85).outline.set_visible(False)
 
         plots.append(_plot("position", f"{_course(place)} over the positions", draw_map))
     for name, cells in means.items():
 
         def draw_curve(axes: Axes, cells: np.ndarray = cells, name: str = name) -> None:
-            for shape, line in enumerate(cells):
-                axes.plot(line, label=shape_names[shape], linewidth=1.4)
+            for kind, line in enumerate(cells):
+                axes.plot(line, label=kind_names[kind], linewidth=1.4)
             axes.set(xlabel=f"{name} (class)", ylim=(low, high))
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
             if len(cells) > 1:
                 axes.legend(fontsize=7.5)
 
-        plots.append(_plot(name, f"{_course(cells)} over {name}, one line a shape", draw_curve))
+        lines = f", one line a {category}" if category else ""
+        plots.append(_plot(name, f"{_course(cells)} over {name}{lines}", draw_curve))
     return plots
 
 

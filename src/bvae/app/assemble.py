@@ -1,0 +1,180 @@
+"""From a configuration to what runs: model, data, objective, trainer and loggers, each refused in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from bvae.app import processes, resume
+from bvae.app.targets import import_own
+from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
+from bvae.checkpoints.load import load
+from bvae.checks import finite, integer, not_negative, positive, steps
+from bvae.evaluation import Scoring
+from bvae.loggers import rewind, wandb_run_of
+from bvae.model import VAE
+from bvae.training import Training
+
+make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training needs."""
+
+    training: Training
+    datamodule: LightningDataModule
+    trainer: Trainer
+    scoring: Scoring
+    checkpoint: Path | None  # to resume from
+    output: Path
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it."""
+        return any(getattr(callback, "signal", None) for callback in self.trainer.callbacks)
+
+
+def quiet() -> None:
+    """Silence what Lightning says of every run, and its advice that doesn't hold here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*`srun` command is available on your system but is not used.*",
+        ".*does not have many workers.*",  # the data is memory-mapped
+        ".*Experiment logs directory .* exists and is not empty.*",  # Hydra's files
+        ".*Total length of `list` across ranks is zero.*",  # no images are held out
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own business
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def assemble(cfg: DictConfig, resumes: bool) -> Run:
+    """Build everything that a configuration describes; raises whatever the parts raise.
+
+    Args:
+        cfg: the configuration.
+        resumes: whether the run is resumed from the newest checkpoint in its folder.
+    """
+    output = Path(cfg.output_dir)
+    seed_everything(integer("seed", cfg.seed, at_least=0, at_most=2**32 - 1), workers=True, verbose=False)
+    check_numbers(cfg)
+    datamodule = make(resume.with_absolute_paths(cfg.data))
+    image_set = getattr(datamodule, "image_set", None)
+    parts = {part: network(cfg.model[part], image_set and image_set.shape) for part in ("encoder", "decoder")}
+    training = Training(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
+    if cfg.init_from is not None and not resumes:
+        training.model.load_state_dict(weights_of(Path(cfg.init_from), training.model))
+    if cfg.compile:
+        training.model.encoder.compile(mode=cfg.compile)
+        training.model.decoder.compile(mode=cfg.compile)
+    training.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
+    scoring = scoring_of(cfg)
+    if cfg.optimized_metric is not None and not scoring.computes(cfg.optimized_metric):
+        choices = ", ".join(scoring.final) or "none"
+        raise ValueError(f"optimized_metric={cfg.optimized_metric} isn't computed; choose one of {choices}")
+    # A null or false does without the callback or the logger.
+    callbacks = {name: callback for name, callback in make(cfg.callbacks).items() if callback}
+    for name, callback in callbacks.items():
+        if not isinstance(callback, Callback):
+            raise ValueError(f"callbacks.{name} must be a callback, or null to do without, got {callback!r}")
+    checkpoint, wandb_run = resumed_from(cfg, training) if resumes else (None, {})
+    loggers = [
+        make(node, **(wandb_run if name == "wandb" else {}))
+        for name, node in (cfg.logger.loggers or {}).items()
+        if node
+    ]
+    processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
+    trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[AtomicCheckpointIO()])
+    datamodule.prepare_data()
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
+    return Run(training, datamodule, trainer, scoring, checkpoint, output)
+
+
+def network(node: DictConfig, image_shape: tuple[int, int, int] | None) -> torch.nn.Module:
+    """Build an encoder or a decoder, for the data's images where it takes their shape and isn't configured with one."""
+    takes = signature(get_class(node._target_)).parameters
+    if image_shape is None or "image_shape" in node or "image_shape" not in takes:
+        return make(node)
+    return make(node, image_shape=image_shape)
+
+
+def scoring_of(cfg: DictConfig) -> Scoring:
+    """Build the scores that a configuration chooses."""
+    metrics = make(cfg.metrics)
+    return Scoring(sample=metrics["sample"], every_image=metrics["every_image"])
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Raise TypeError or ValueError for numbers that Lightning or PyTorch would take and fail on later."""
+    integer("trainer.max_steps", cfg.trainer.max_steps, at_least=-1)
+    integer("trainer.log_every_n_steps", cfg.trainer.log_every_n_steps, at_least=1)
+    if cfg.trainer.max_epochs is not None:
+        integer("trainer.max_epochs", cfg.trainer.max_epochs, at_least=-1)
+    if not isinstance(cfg.trainer.val_check_interval, (str, type(None))):  # text is Lightning's DD:HH:MM:SS
+        positive("trainer.val_check_interval", cfg.trainer.val_check_interval)
+    integer("trainer.accumulate_grad_batches", cfg.trainer.get("accumulate_grad_batches", 1), at_least=1)
+    finite("optimizer.lr", cfg.optimizer.lr)
+    for key in {"factor", "gamma", "start_factor", "total_iters"} & set(cfg.scheduler):
+        not_negative(f"scheduler.{key}", cfg.scheduler[key])
+    if "milestones" in cfg.scheduler:  # PyTorch takes anything, and would never come to a step that is text
+        steps("scheduler.milestones", cfg.scheduler.milestones)
+
+
+def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, Any]]:
+    """Find the checkpoint to resume from, and the W&B run that is continued; rewinds `metrics.csv`.
+
+    Raises ValueError where there is no checkpoint, or one that the model or the number of steps doesn't go with.
+    """
+    output = Path(cfg.output_dir)
+    checkpoint, step = newest(output / "checkpoints")
+    if not same_shapes(read(checkpoint)["state_dict"], training):
+        changes = " ".join(word for word in resume.changes if "model" in word) or "what changes the model"
+        raise ValueError(f"{output} is resumed with its own architecture and latent size: leave out {changes}")
+    if 0 <= cfg.trainer.max_steps < step:
+        raise ValueError(f"trainer.max_steps={cfg.trainer.max_steps} is behind {checkpoint}, step {step:,}")
+    wandb_run, remark = wandb_run_of(output, cfg.logger.get("mode"), "continuation of")
+    if processes.is_first():
+        rewind(output / "metrics.csv", step, ends=step == cfg.trainer.max_steps)
+        print(f"Resuming from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
+    return checkpoint, wandb_run
+
+
+def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
+    """Load the weights of a run's newest checkpoint, or of a checkpoint, to begin with.
+
+    Raises ValueError where there are none, and where the model has other layers or other activations.
+    """
+    if not source.exists():
+        raise ValueError(f"init_from={source}: there is no such run or checkpoint; use init_from=outputs/…")
+    import_own(resume.conf_folders())
+    try:
+        found = load(source)
+    except ValueError as error:
+        raise ValueError(f"init_from={source}: {error}") from error
+    if not same_shapes(found.state_dict(), vae):
+        raise ValueError(f"init_from={source} is a model of another architecture or latent size")
+    inputs = torch.linspace(-3, 3, 13)
+    for part in ("encoder", "decoder"):
+        theirs, ours = (getattr(getattr(model, part), "activation", None) for model in (found, vae))
+        if theirs is not None and ours is not None and not torch.equal(theirs(inputs.clone()), ours(inputs.clone())):
+            raise ValueError(f"init_from={source} has the activation {theirs} in its {part}, not {ours}")
+    return found.state_dict()
+
+
+def same_shapes(weights: dict[str, Tensor], module: torch.nn.Module) -> bool:
+    """Tell whether the module takes the weights."""
+    own = module.state_dict()
+    return {name: value.shape for name, value in weights.items()} == {name: value.shape for name, value in own.items()}

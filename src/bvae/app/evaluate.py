@@ -1,0 +1,137 @@
+"""Score and picture what a model has learned. `python evaluate.py --help` tells how it is called."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bvae.app.terminal import interruptible
+
+with interruptible():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    from bvae.app import resume
+    from bvae.app.errors import CONF, InputError, input_errors, job, run_app
+    from bvae.app.targets import check_targets, import_own
+
+log = logging.getLogger("evaluate")
+SOURCES = ("run", "checkpoint", "codes")
+
+
+def source(cfg: DictConfig) -> tuple[str, Path]:
+    """Find what to evaluate: which of SOURCES, and its path."""
+    given = [name for name in SOURCES if cfg[name] is not None]
+    if len(given) != 1:
+        raise InputError(f"give one of run=…, checkpoint=… and codes=…, got {' and '.join(given) or 'none'}")
+    path = Path(cfg[given[0]])
+    if given[0] == "run" and not (path / ".hydra" / "config.yaml").is_file():
+        raise InputError(f"run={path} is not a run's folder: it has no .hydra/config.yaml")
+    if given[0] == "run" and not (path / "checkpoints" / "last.ckpt").is_file():
+        raise InputError(f"run={path} has no checkpoints/last.ckpt: use checkpoint=… for another")
+    if not path.exists():
+        raise InputError(f"{given[0]}={path}: there is no such file")
+    return given[0], path
+
+
+def data_of(run: Path, overrides: list[str]) -> DictConfig:
+    """Read the run's data from its folder, and apply the overrides of this command's.
+
+    Raises ValueError where it would have something called that neither `conf/` nor the command names.
+    """
+    config = resume.recorded_configuration(run)
+    words = [word for word in (override.lstrip("+") for override in overrides) if word.startswith("data.")]
+    config = OmegaConf.merge(config, OmegaConf.from_dotlist(words))
+    targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
+    check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, resume.conf_folders(), targets)
+    return config.data
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Score, draw and report."""
+    kind, path = source(cfg)
+
+    # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
+    import torch
+
+    from bvae import evaluation
+    from bvae.app.allocator import keep_freed_memory
+    from bvae.app.assemble import make, quiet, scoring_of
+    from bvae.checkpoints.load import load_with_step
+    from bvae.loggers import finish_wandb, log_evaluation, wandb_run_of
+    from bvae.model import NotFinite
+    from bvae.report import report
+
+    quiet()
+    keep_freed_memory()
+    exit_code = 1
+    try:
+        with input_errors():
+            default = path if kind == "run" else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
+            output = Path(cfg.output_dir or default)
+            scoring = scoring_of(cfg)
+            vae, step = None, 0
+            read_from: dict[str, Any] = {kind: str(path.resolve())}
+            if kind == "codes":
+                codes, factors, names = evaluation.read_codes(path)
+            else:
+                checkpoint = path / "checkpoints" / "last.ckpt" if kind == "run" else path
+                import_own(resume.conf_folders())
+                vae, step = load_with_step(checkpoint)
+                # A run's is named as seen from its folder, which may be moved.
+                named = checkpoint.relative_to(path).as_posix() if kind == "run" else str(path.resolve())
+                read_from = {"checkpoint": named, "step": step}
+                vae.to("cuda" if torch.cuda.is_available() else "cpu")
+                overrides = HydraConfig.get().overrides.task
+                chosen = any(override.startswith("data=") for override in overrides)
+                data = data_of(path, overrides) if kind == "run" and not chosen else cfg.data
+                datamodule = make(resume.with_absolute_paths(data))
+                datamodule.prepare_data()
+                datamodule.setup()
+            arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
+            if cfg.logger.get("name"):
+                del arguments["name"]
+            # The run's metrics.csv is left as it is: Lightning's logger would begin it anew.
+            loggers = [
+                make(node, **(arguments if name == "wandb" else {}))
+                for name, node in (cfg.logger.loggers or {}).items()
+                if node and name != "csv"
+            ]
+            for logger in loggers:
+                logger.log_hyperparams(
+                    {"evaluated": str(path), "metrics": OmegaConf.to_container(cfg.metrics, resolve=True)}
+                )
+        if vae is None:
+            with input_errors():
+                found = evaluation.evaluate_codes(codes, factors, output, scoring, names, read_from)
+        else:
+            try:
+                found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from)
+            except NotFinite as error:
+                raise InputError(f"{kind}={path}: {error}") from error
+        for logger in loggers:
+            log_evaluation(logger, found, step, final=True)
+        report(output, found, run=path)
+        evaluation.show(found, output)
+        if remark and loggers:
+            print(remark)
+        exit_code = 0
+    finally:
+        for line in finish_wandb(exit_code):
+            print(line)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    """Evaluate what the command names."""
+    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
+        evaluate(cfg)
+
+
+def run() -> None:
+    """Run `evaluate.py`, or `bvae-evaluate`."""
+    run_app(main)

@@ -1,0 +1,205 @@
+"""Train a β-VAE: assemble, fit, conclude. `python train.py --help` tells how it is called."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bvae.app.terminal import interruptible
+
+with interruptible():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, open_dict
+
+    from bvae.app import interrupts, processes, resume, sweeps
+    from bvae.app.errors import CONF, InputError, JobError, as_typed, input_errors, job, program, run_app
+    from bvae.runs import job as jobs
+
+if TYPE_CHECKING:
+    from bvae.app.assemble import Run
+
+log = logging.getLogger("train")
+
+
+def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | None:
+    """Train one model in its folder.
+
+    Args:
+        cfg: the run's configuration.
+        resumes: whether it is resumed from the newest checkpoint in the folder.
+        begin: called when everything is set up.
+
+    Returns the score that `optimized_metric` names, for a search.
+    """
+    # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
+    from bvae.app.allocator import keep_freed_memory
+    from bvae.app.assemble import assemble, quiet
+    from bvae.loggers import finish_wandb, record_wandb_run
+
+    quiet()
+    keep_freed_memory()
+    exit_code = 1
+    try:
+        with input_errors():
+            run = assemble(cfg, resumes)
+            if processes.is_first():
+                record_wandb_run(run.trainer.loggers, run.output)
+                begin()
+        with ends(run, cfg.compile):
+            run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
+            value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
+        exit_code = 0
+    finally:
+        for line in finish_wandb(exit_code):
+            print(line)
+    if run.interrupted:
+        raise SystemExit(130)
+    return value
+
+
+def conclude(run: Run, optimized_metric: str | None) -> float | None:
+    """Save the last checkpoint, score and draw the model, and report; returns the score that a search optimizes."""
+    from bvae.evaluation import evaluate, show
+    from bvae.loggers import log_evaluation
+    from bvae.report import report
+
+    run.trainer.save_checkpoint(run.output / "checkpoints" / "last.ckpt")
+    if not processes.is_first():
+        return None
+    source = {"checkpoint": "checkpoints/last.ckpt", "step": run.trainer.global_step}
+    found = evaluate(run.training.model, run.datamodule, run.output, run.scoring, source=source)
+    for logger in run.trainer.loggers:
+        log_evaluation(logger, found, run.trainer.global_step, final=True)
+    report(run.output, found)
+    show(found, run.output)
+    if optimized_metric is None:
+        return None
+    value = next((float(score.value) for score in found.scores if score.name == optimized_metric), math.nan)
+    if math.isnan(value):
+        minimizes = "minimize" in str(HydraConfig.get().sweeper.get("direction"))
+        value = math.inf if minimizes else -math.inf
+        log.warning("%s isn't defined, for the reason above: the search counts it as the worst", optimized_metric)
+    return value
+
+
+@contextmanager
+def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
+    """Turn what may end a training into a sentence that says how it goes on."""
+    from bvae.checkpoints.files import disk_is_full
+    from bvae.model import NotFinite, WrongImages
+
+    resumed = f"{program()} {as_typed('run', run.output)}"
+    try:
+        yield
+    except WrongImages as error:
+        raise InputError(str(error)) from error
+    except NotFinite as error:
+        raise InputError(f"{error}; {after_divergence(run.output / 'checkpoints')}") from error
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise InputError(f"the disk is full: {error}; once there is room, {resumed} resumes the run") from error
+    except RuntimeError as error:
+        if compile_mode is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
+            raise
+        raise InputError(
+            f"compile={compile_mode} needs a C++ compiler: install g++, name another in CXX, or use compile=null"
+        ) from error
+    except SystemExit:
+        print(f"Preempted at step {run.trainer.global_step:,}: {resumed} resumes the run")
+        raise
+
+
+def after_divergence(checkpoints: Path) -> str:
+    """Say what to do where a training diverged."""
+    from bvae.checkpoints.files import newest
+
+    hint = "try a smaller optimizer.lr, a smaller weight of the KL, or trainer.gradient_clip_val=1"
+    try:
+        return f"the last good checkpoint is {newest(checkpoints)[0]}; {hint}"
+    except ValueError:
+        return f"no checkpoint had been saved; {hint}"
+
+
+def name_run(cfg: DictConfig) -> None:
+    """Fill in the names that W&B shows: the run's choices and overrides, and the sweep as its group."""
+    run = HydraConfig.get()
+    choices = run.runtime.choices
+    cfg.run_name = cfg.run_name or " ".join([choices.model, choices.loss, *resume.own_overrides()])
+    if run.mode == RunMode.MULTIRUN:
+        cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def main(cfg: DictConfig) -> float | None:
+    """Train in the folder that Hydra chose: begin there, or resume what was begun there before."""
+    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN), ExitStack() as ended:
+        if not isinstance(cfg.output_dir, str):
+            raise InputError(f"output_dir must be a folder, got {cfg.output_dir}: leave it out, or use hydra.run.dir=…")
+        run, output = cfg.run, Path(cfg.output_dir)
+        words = resume.own_overrides() if run is None else [*HydraConfig.get().overrides.task, *resume.changes]
+        if run is not None:
+            if output.resolve() != Path(run).resolve():
+                raise InputError(f"run={run} is resumed in its own folder: leave out hydra.run.dir={output}")
+            cfg = resume.configuration_of(Path(run), resume.changes)
+        if processes.is_first():
+            with input_errors():
+                ended.enter_context(jobs.alone_in(output))
+        resumes = processes.launched_to_resume()
+        if resumes is None:
+            # A scheduler that requeues a run, or a sweep that is resumed, gives the same command in one folder.
+            resumes = resume.resumes(output, cfg, may_change=run is not None)
+        if resumes is None:
+            print(f"Finished before, in {output}")
+            return None
+        own, overrides = cfg.copy(), resume.own_overrides()
+        with open_dict(cfg):
+            name_run(cfg)
+        if not processes.is_first():
+            return train(cfg, resumes, begin=lambda: None)
+
+        def begin() -> None:
+            resume.record(output, own, overrides)
+            ended.enter_context(jobs.recorded(output, overrides))
+
+        # A run that can't be resumed leaves its record as it was.
+        if not resumes:
+            begin()
+        with processes.own_command_line(words, output, resumes):
+            return train(cfg, resumes, begin if resumes else lambda: None)
+
+
+def compare_jobs() -> None:
+    """End a sweep with its jobs side by side; raises JobError where one failed, in spite of which a search goes on."""
+    folder = sweeps.SweepFolder.path
+    if folder is None or not any(jobs.jobs_of(folder)):
+        return
+    from bvae.report import compare, show_comparison
+
+    rows = compare(folder)
+    show_comparison(rows, folder)
+    statuses = [row.job.status for row in rows]
+    if "running" in statuses:  # under submitit they go on when this command is ended
+        print(f"Jobs that are still running: {statuses.count('running')}")
+    if interrupts.asked() is not None or "stopped" in statuses:
+        print(f"Finished jobs: {statuses.count('finished')}; {sweeps.resume_command(sys.argv[1:])} resumes the sweep")
+        return
+    if "failed" in statuses:
+        raise JobError
+
+
+def run() -> None:
+    """Run `train.py`, or `bvae-train`."""
+
+    def prepare(arguments: list[str]) -> list[str]:
+        return sweeps.with_study(sweeps.find_sweep(resume.take_changes(arguments)))
+
+    run_app(main, prepare, finish=compare_jobs)

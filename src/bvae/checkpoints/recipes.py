@@ -1,0 +1,94 @@
+"""Modules and optimizers as plain containers, so that a checkpoint holds no code and loads with `weights_only=True`.
+
+A recipe is `{"class": "package.module.Class", "arguments": {...}}`, its arguments numbers, strings, None, lists and
+further recipes. It is read off an object whose constructor arguments are attributes of the same names.
+
+A recipe may come from anybody's file, so nothing is imported because it names it: only classes of bvae, `torch.nn`,
+`torch.optim` and of modules that are imported already are built, and of these only modules and optimizers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+_PLAIN = (bool, int, float, str, type(None))
+_IMPORTED_HERE = ("bvae", "torch.nn", "torch.optim")
+
+
+def describe(value: Any) -> Any:
+    """Describe a module or a partial optimizer as a recipe; plain values stand for themselves.
+
+    Raises ValueError where the object doesn't keep a constructor argument as an attribute, or keeps one that is
+    neither plain nor describable.
+    """
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, list | tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, partial):
+        return _recipe(value.func, value.keywords)
+    if isinstance(value, nn.Module):
+        return _recipe(type(value), {name: _attribute(value, name) for name in _arguments(type(value))})
+    raise ValueError(f"a checkpoint can't describe {value!r}: it is neither a plain value nor a module")
+
+
+def _arguments(cls: Any) -> list[str]:
+    """The names of the constructor's arguments; `nn.Module`'s own takes none."""
+    if cls.__init__ is nn.Module.__init__:
+        return []
+    return list(inspect.signature(cls.__init__).parameters)[1:]
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    if not hasattr(module, name):
+        raise ValueError(f"{type(module).__name__} must keep its argument {name!r} as an attribute of that name")
+    return getattr(module, name)
+
+
+def _recipe(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "class": f"{cls.__module__}.{cls.__qualname__}",
+        "arguments": {name: describe(argument) for name, argument in arguments.items()},
+    }
+
+
+def build(recipe: Any) -> Any:
+    """The module, or the partial optimizer, that the recipe describes; plain values stand for themselves.
+
+    Raises ValueError for a class of a module that isn't imported, one that can't be found, and one that is neither a
+    module nor an optimizer: nothing else that a file names is ever called.
+    """
+    if isinstance(recipe, list):
+        return [build(item) for item in recipe]
+    if not isinstance(recipe, dict):
+        return recipe
+    cls = _class(recipe["class"])
+    arguments = {key: build(value) for key, value in recipe["arguments"].items()}
+    return partial(cls, **arguments) if issubclass(cls, Optimizer) else cls(**arguments)
+
+
+def _class(path: str) -> type:
+    """The module or optimizer class of this name."""
+    module_name, _, name = path.rpartition(".")
+    module = sys.modules.get(module_name)
+    if module is None and f"{module_name}.".startswith(tuple(f"{package}." for package in _IMPORTED_HERE)):
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"the checkpoint needs the class {path}, which can't be imported: {error}") from error
+    if module is None:
+        raise ValueError(
+            f"the checkpoint names the class {path}, which isn't imported because a file names it: "
+            f"where you trust it, import {module_name or path} first"
+        )
+    cls = vars(module).get(name)  # getattr would let a module import what is asked of it
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module | Optimizer)):
+        raise ValueError(f"the checkpoint names {path}, which is neither a torch module nor an optimizer")
+    return cls

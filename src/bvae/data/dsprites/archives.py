@@ -1,0 +1,194 @@
+"""dSprites' two official layouts, `.npz` and `.hdf5`: read as packed bits, and written from them, block by block."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, ClassVar
+
+import h5py
+import numpy as np
+
+from bvae.data.dsprites.render import (
+    FACTOR_NAMES,
+    FACTOR_SIZES,
+    IMAGE_SIZE,
+    NUM_IMAGES,
+    ORIENTATIONS,
+    POSITIONS,
+    SCALES,
+    factors_of,
+    pack,
+    render_all,
+    unpack,
+)
+from bvae.files import atomic_write, progress
+
+IMAGES_SHAPE = (NUM_IMAGES, IMAGE_SIZE, IMAGE_SIZE)
+_POSSIBLE_VALUES = (np.ones(1), np.arange(1.0, 4.0), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)  # colour's first
+_BLOCK = 1024  # images held at once; divides NUM_IMAGES
+_MOST_ROWS = 131_072  # of an HDF5 chunk, held at once: 512 MiB
+
+
+def read(path: Path) -> Iterator[np.ndarray]:
+    """The archive's images in order, packed: blocks of (n, 512) uint8, with a progress bar.
+
+    Raises FileNotFoundError where there is no such file and ValueError for a file that is neither of the two layouts,
+    is damaged, or holds something other than dSprites.
+    """
+    readers = {".npz": _read_npz, ".hdf5": _read_hdf5, ".h5": _read_hdf5}
+    _check_suffix(path, readers)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        for block in progress(readers[path.suffix](path), f"Reading {path.name}", NUM_IMAGES):
+            if block.max() > 1:
+                raise ValueError(f"{path} is not binary: 'imgs' holds {block.max()}, its pixels must be 0 or 1")
+            yield pack(block)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
+
+
+def write(path: Path) -> None:
+    """Render dSprites into an archive in the official layout, `.npz` or `.hdf5` by the path's suffix."""
+    writers = {".npz": _write_npz, ".hdf5": _write_hdf5, ".h5": _write_hdf5}
+    _check_suffix(path, writers)
+    with atomic_write(path) as partial:
+        writers[path.suffix](partial, progress(map(unpack, render_all()), f"Writing {path.name}", NUM_IMAGES))
+
+
+def _check_suffix(path: Path, known: dict[str, Callable]) -> None:
+    if path.suffix not in known:
+        raise ValueError(f"an archive ends in {', '.join(known)}, got {path}")
+
+
+def _check_layout(path: Path, shape: tuple[int, ...], dtype: np.dtype, classes: np.ndarray) -> None:
+    if shape != IMAGES_SHAPE or dtype not in (np.uint8, np.bool_):
+        raise ValueError(
+            f"{path} doesn't contain dSprites: 'imgs' must be uint8 of shape {IMAGES_SHAPE}, got {dtype} {shape}"
+        )
+    if not np.array_equal(classes, _latent_classes()):
+        raise ValueError(
+            f"{path} doesn't contain dSprites: its latent classes are not the full grid in the official order"
+        )
+
+
+def _latent_classes() -> np.ndarray:
+    """(737280, 6) int64: colour, of which there is one, before the five factors."""
+    return np.pad(factors_of(np.arange(NUM_IMAGES)), ((0, 0), (1, 0)))
+
+
+def _latent_values() -> np.ndarray:
+    """(737280, 6) float64."""
+    return np.stack(
+        [value[column] for value, column in zip(_POSSIBLE_VALUES, _latent_classes().T, strict=True)], axis=1
+    )
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+    """An array in an .npz: its data as a stream, its shape and its dtype; pickled arrays are refused."""
+    if f"{key}.npy" not in archive.namelist():
+        raise ValueError(f"{path} doesn't contain dSprites: the key {key!r} is missing")
+    with archive.open(f"{key}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran_order, dtype = read_header[version](stream)
+        if fortran_order or dtype.hasobject:
+            raise ValueError(f"{path} doesn't contain dSprites: {key!r} must be a plain array in C order")
+        yield stream, shape, dtype
+
+
+def _read_npz(path: Path) -> Iterator[np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        with _member(archive, path, "latents_classes") as (stream, shape, dtype):
+            classes = np.frombuffer(stream.read(), dtype).reshape(shape)
+        with _member(archive, path, "imgs") as (stream, shape, dtype):
+            _check_layout(path, shape, dtype, classes)
+            size = _BLOCK * IMAGE_SIZE * IMAGE_SIZE
+            for _ in range(NUM_IMAGES // _BLOCK):
+                data = stream.read(size)
+                if len(data) != size:
+                    raise EOFError("'imgs' ends too early")
+                yield np.frombuffer(data, np.uint8).reshape(_BLOCK, IMAGE_SIZE, IMAGE_SIZE)
+
+
+def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
+    with h5py.File(path, "r", locking=False) as archive:
+        for key in ("imgs", "latents/classes"):
+            if key not in archive:
+                raise ValueError(f"{path} doesn't contain dSprites: the key {key!r} is missing")
+        images = archive["imgs"]
+        _check_layout(path, images.shape, images.dtype, archive["latents/classes"][()])
+        # Whole chunks at a time, as every read of a part of one unpacks all of it.
+        rows = min(max(images.chunks[0], _BLOCK), _MOST_ROWS) if images.chunks else _BLOCK
+        for start in range(0, NUM_IMAGES, rows):
+            yield images[start : start + rows]
+
+
+class _Python2Pickler(pickle._Pickler):
+    """Writes text as Python 2 did: bytes to np.load's encoding="bytes", with which the official archive is read.
+
+    To any other encoding it is text.
+    """
+
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
+
+    def _save_text(self, text: str) -> None:
+        data = text.encode("ascii")
+        self.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)  # type: ignore[attr-defined]
+        self.memoize(text)  # type: ignore[attr-defined]
+
+    dispatch[str] = _save_text
+
+
+def _metadata() -> bytes:
+    """The official archive's metadata as an array's file: a pickled dictionary."""
+    names = ("color", *FACTOR_NAMES)
+    metadata = {
+        "title": "dSprites dataset",
+        "author": "lmatthey@google.com",
+        "date": "April 2017",
+        "version": 1,
+        "description": "Disentanglement testing Sprites dataset: 2D shapes made from 6 independent latent factors, the "
+        "color, shape, scale, orientation and position of a sprite, in all combinations. Rendered by bvae.",
+        "latents_names": names,
+        "latents_possible_values": dict(zip(names, _POSSIBLE_VALUES, strict=True)),
+        "latents_sizes": np.array((1, *FACTOR_SIZES)),
+    }
+    file, pickled = BytesIO(), BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+    _Python2Pickler(pickled, protocol=3, fix_imports=False).dump(np.array(metadata, dtype=object))
+    return file.getvalue() + pickled.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")  # as every NumPy knows it
+
+
+def _write_npz(path: Path, blocks: Iterator[np.ndarray]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.npy", _metadata())  # other libraries read the factors' sizes here
+        arrays = {"latents_classes": _latent_classes(), "latents_values": _latent_values()}
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array)
+        with archive.open("imgs.npy", "w", force_zip64=True) as stream:
+            header = {"descr": "|u1", "fortran_order": False, "shape": IMAGES_SHAPE}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for block in blocks:
+                stream.write(block.data)
+
+
+def _write_hdf5(path: Path, blocks: Iterator[np.ndarray]) -> None:
+    with h5py.File(path, "w", locking=False) as archive:
+        for key, array in (("latents/classes", _latent_classes()), ("latents/values", _latent_values())):
+            archive.create_dataset(key, data=array, compression="gzip")
+        chunks = (_BLOCK // 4, IMAGE_SIZE, IMAGE_SIZE)
+        images = archive.create_dataset("imgs", IMAGES_SHAPE, np.uint8, chunks=chunks, compression="gzip")
+        start = 0
+        for block in blocks:
+            images[start : start + len(block)] = block
+            start += len(block)

@@ -1,0 +1,20 @@
+"""What a model has learned: codes, latent table, scores and pictures."""
+
+from bvae.evaluation.codes import Codes, encode, read_codes
+from bvae.evaluation.evaluate import Evaluation, evaluate, evaluate_codes, show
+from bvae.evaluation.latent_table import LatentUnit, latent_table
+from bvae.evaluation.scores import Score, Scoring
+
+__all__ = [
+    "Codes",
+    "Evaluation",
+    "LatentUnit",
+    "Score",
+    "Scoring",
+    "encode",
+    "evaluate",
+    "evaluate_codes",
+    "latent_table",
+    "read_codes",
+    "show",
+]

@@ -1,0 +1,131 @@
+"""The codes of many images: what an encoder makes of them, and what a data module serves for it."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from bvae.losses import Posterior, kl_divergence
+from bvae.metrics import check
+from bvae.model import VAE, NotFinite
+
+
+class Codes(NamedTuple):
+    """The posteriors of N images, and the images' factors."""
+
+    mean: Tensor  # (N, D), on the CPU
+    log_variance: Tensor | None  # (N, D); none of an encoder that has no posterior
+    factors: np.ndarray  # (N, K) int; K is 0 where there are none
+
+
+@torch.no_grad()
+def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False) -> Codes:
+    """Encode the images that the data module's `predict_dataloader` serves.
+
+    With `every_image`, those of its `test_dataloader`, which takes longer and shows a progress bar. Raises NotFinite
+    where the encoder gives NaN or infinity.
+    """
+    batches = datamodule.test_dataloader() if every_image else datamodule.predict_dataloader()
+    quiet = not (every_image and Console().is_terminal)
+    codes: list[Tensor] | None = None
+    n = 0
+    for batch in track(batches, "Encoding every image", total=len(batches), transient=True, disable=quiet):
+        batch = _on_device(batch, datamodule, vae.device)
+        images = _images_of(batch)
+        factors = images.new_empty(len(images), 0) if batch is images or len(batch) < 2 else batch[1]
+        posterior = vae.encode(images)
+        found = (*posterior, factors.reshape(len(images), -1))  # labels (B,) are one factor
+        if codes is None:
+            # Room for all at once: small results kept from each batch would lie between the large blocks that the
+            # next one could have used again, and the process would grow by gigabytes.
+            most = len(batches) * len(images)
+            codes = [torch.empty((most, part.shape[1]), dtype=part.dtype) for part in found]
+        for kept, part in zip(codes, found, strict=True):
+            kept[n : n + len(images)] = part
+        n += len(images)
+    if codes is None:
+        raise ValueError(f"{type(datamodule).__name__} serves no images")
+    mean, log_variance, all_factors = (kept[:n] for kept in codes)
+    if not mean.isfinite().all():
+        raise NotFinite("the encoder's means are NaN or infinite: the model has diverged")
+    return Codes(mean.float(), log_variance.float(), all_factors.numpy())
+
+
+@torch.no_grad()
+def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
+    """Compute the reconstruction and the KL in nats, and the number of images n that they are means over.
+
+    The images are those of the data module's `predict_dataloader`, each decoded from one sample of its posterior.
+    """
+    generator = torch.Generator(vae.device).manual_seed(0)  # the same noise each time, and the global one left alone
+    sums, n = {"reconstruction": 0.0, "kl": 0.0}, 0
+    for batch in datamodule.predict_dataloader():
+        images = _images_of(_on_device(batch, datamodule, vae.device))
+        posterior = vae.encode(images)
+        noise = torch.randn(posterior.mean.shape, generator=generator, device=vae.device)
+        logits = vae.decode(posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise)
+        sums["reconstruction"] -= float(vae.likelihood.log_prob(images, logits).sum())
+        sums["kl"] += float(kl_divergence(posterior).sum())
+        n += len(images)
+    return {name: total / n for name, total in sums.items()} | {"n": n}
+
+
+def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
+    """Take the first n images that the data module's `predict_dataloader` serves, or all if fewer: (n, C, H, W)."""
+    batches, found = [], 0
+    for batch in datamodule.predict_dataloader():
+        batches.append(_images_of(_on_device(batch, datamodule, device)))
+        found += len(batches[-1])
+        if found >= n:
+            break
+    return torch.cat(batches)[:n]
+
+
+def _images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
+    return batch if isinstance(batch, Tensor) else batch[0]
+
+
+def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> Any:
+    """Hand a batch over as a trainer would."""
+    return datamodule.on_after_batch_transfer(datamodule.transfer_batch_to_device(batch, device, 0), 0)
+
+
+def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int = 10_000) -> None:
+    """Write codes for `read_codes`, with the mean KL of each unit: at most `most` of the rows, evenly spaced."""
+    rows = slice(None, None, max(1, math.ceil(len(codes.mean) / most)))
+    arrays = {"codes": codes.mean[rows].numpy(), "factors": codes.factors[rows], "factor_names": np.array(factor_names)}
+    if codes.log_variance is not None:
+        arrays["kl"] = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0).numpy()
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
+    """Read codes (N, D), factors (N, K) and, where there are any, the factors' names (K,) of an `.npz`.
+
+    Raises ValueError for another file, for one without the arrays `codes` and `factors`, and for what can't be scored.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder where an .npz is needed; a run's is its codes.npz")
+    try:
+        with np.load(path) as table:  # an .npy's array can't be opened, which Python says in two ways
+            arrays = dict(table)
+    except (ValueError, AttributeError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} can't be read as an .npz of plain arrays, which np.savez({path.stem!r}, codes=…, factors=…) makes"
+        ) from error
+    missing = {"codes", "factors"} - set(arrays)
+    if missing:
+        raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(arrays) or 'nothing'}")
+    names = arrays.get("factor_names")
+    codes, factors = check(arrays["codes"], arrays["factors"])
+    return codes, factors, None if names is None else [str(name) for name in np.atleast_1d(names)]

@@ -1,0 +1,186 @@
+"""What a model has learned: its codes, the latent table, the scores and the pictures, as a run leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from PIL.Image import Image
+from rich.console import Console
+
+from bvae.data import FactorGrid
+from bvae.evaluation import latent_table as tables
+from bvae.evaluation import pictures, scores
+from bvae.evaluation.codes import Codes, elbo_terms, encode, sample_images, write_codes
+from bvae.evaluation.features import LayerFeatures, dead_features, remark
+from bvae.evaluation.latent_table import LatentUnit, latent_table
+from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
+from bvae.metrics import check
+from bvae.model import VAE
+
+_FEATURES_OF = 1000  # images, over which a feature that is constant is dead
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` finds; of pixels (…, H, W, C), uint8."""
+
+    codes: Codes
+    factors: FactorGrid | None
+    table: list[LatentUnit]
+    scores: list[Score]
+    originals: np.ndarray | None = None  # pixels of a few images, (n, H, W, C)
+    reconstructions: np.ndarray | None = None  # the same, decoded from their posterior means
+    traversals: np.ndarray | None = None  # pixels of each unit from −3 to 3, (D, F, H, W, C)
+    pictures: Mapping[str, Image] = field(default_factory=dict)
+    gif: Path | None = None
+    features: Sequence[LayerFeatures] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)  # the file that was evaluated, and its steps
+    terms: Mapping[str, float] = field(default_factory=dict)  # of the ELBO, see `elbo_terms`
+
+
+@torch.compiler.set_stance("force_eager")  # its batches of other sizes would each be compiled for
+@torch.no_grad()
+def evaluate(
+    vae: VAE,
+    datamodule: LightningDataModule,
+    folder: Path,
+    scoring: Scoring = NO_SCORES,
+    final: bool = True,
+    num_images: int = 12,
+    source: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Encode, score and draw; traversals start from the image whose code lies nearest the origin.
+
+    Writes `reconstructions.png`, `traversals.png` and `latents.csv`, and at the end of a training `traversals.gif`,
+    `traversals/unit_*.gif`, `codes.npz` and `scores.json` too, in which scores of the same source that aren't computed
+    again stay.
+
+    Args:
+        vae: the model.
+        datamodule: set up; its `predict_dataloader` serves the images, its `factors` describe the factors, where there
+            are any.
+        folder: where the files go.
+        scoring: what to score.
+        final: whether it is the end of a training, which shows its progress on the terminal.
+        num_images: how many reconstructions to draw.
+        source: what the model was read from, such as `{"checkpoint": path, "step": 100}`.
+    """
+    source = source or {}
+    training = vae.training
+    vae.eval()
+    codes = encode(vae, datamodule, every_image=final and scoring.of_every_image)
+    factors = getattr(datamodule, "factors", None) or named(codes.factors)
+    table = latent_table(codes, factors)
+    metrics = scoring.final if final else scoring.sample
+    any_active = any(unit.active for unit in table)
+    computed = compute_scores(metrics, codes.mean, codes.factors, show=final, any_active=any_active)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_csv(table, folder / "latents.csv")
+    terms = {}
+    if final:
+        with Console().status("Reconstructing"):
+            terms = elbo_terms(vae, datamodule)
+        computed += scores.kept(scores.read_json(folder / "scores.json", source), metrics)
+        scores.write_json(computed, folder / "scores.json", source, terms)
+        write_codes(codes, factors.names if factors else (), folder / "codes.npz")
+    with Console(quiet=not final).status("Drawing what the units encode"):
+        images = sample_images(datamodule, _FEATURES_OF, vae.device)
+        features = dead_features(vae, images)
+        originals = pictures.pixels(images[:num_images])
+        decoded = pictures.pixels(vae.reconstruct(images[:num_images]))
+        start = codes.mean[torch.linalg.vector_norm(codes.mean, dim=1).argmin()]
+        frames = pictures.traverse(vae, start, torch.linspace(*pictures.TRAVERSAL_RANGE, pictures.FRAMES))
+        drawn = {
+            "reconstructions": pictures.reconstructions(originals, decoded),
+            "traversals": pictures.traversals(frames, table),
+        }
+        for name, picture in drawn.items():
+            picture.save(folder / f"{name}.png")
+        gif = _write_gifs(frames, table, folder) if final else None
+    vae.train(training)
+    return Evaluation(
+        codes=codes,
+        factors=factors,
+        table=table,
+        scores=computed,
+        originals=originals,
+        reconstructions=decoded,
+        traversals=frames,
+        pictures=drawn,
+        gif=gif,
+        features=features,
+        source=source,
+        terms=terms,
+    )
+
+
+def evaluate_codes(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    folder: Path,
+    scoring: Scoring = NO_SCORES,
+    factor_names: Sequence[str] | None = None,
+    source: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Score anybody's codes and write `scores.json`.
+
+    Args:
+        codes: (N, D) float.
+        factors: (N, K) int.
+        folder: where the file goes.
+        scoring: what to score.
+        factor_names: K, the factors'.
+        source: what the codes were read from, such as `{"codes": path}`.
+
+    Raises ValueError for arrays that can't be scored.
+    """
+    codes, factors = check(codes, factors)
+    if factor_names is not None and len(factor_names) != factors.shape[1]:
+        raise ValueError(f"factors of shape {factors.shape} need {factors.shape[1]} names, got {len(factor_names)}")
+    grid = named(factors, factor_names)
+    table_of = Codes(torch.from_numpy(codes), None, factors)
+    table = latent_table(table_of, grid)
+    computed = compute_scores(scoring.final, table_of.mean, torch.from_numpy(factors.astype(np.int64)))
+    folder.mkdir(parents=True, exist_ok=True)
+    scores.write_json(computed, folder / "scores.json", source)
+    return Evaluation(table_of, grid, table, computed, source=source or {})
+
+
+def named(classes: np.ndarray, names: Sequence[str] | None = None) -> FactorGrid | None:
+    """Describe factors (N, K) of which no more is known than perhaps their names; None where K is 0."""
+    if not classes.shape[1]:
+        return None
+    numbered = (f"factor {k}" for k in range(classes.shape[1]))
+    return FactorGrid(tuple(names or numbered), tuple(len(np.unique(column)) for column in classes.T))
+
+
+def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Path:
+    moving = pictures.back_and_forth(frames)
+    path = folder / "traversals.gif"
+    pictures.save_gif(pictures.mosaic(moving, table), path)
+    units = folder / "traversals"
+    units.mkdir(exist_ok=True)
+    for unit, unit_frames in enumerate(moving):
+        pictures.save_gif(pictures.enlarged(unit_frames), units / f"unit_{unit}.gif")
+    return path
+
+
+def show(evaluation: Evaluation, folder: Path) -> None:
+    """Print the latent table, the scores, what the features call for, and where protocols and pictures are."""
+    console = Console()
+    console.print(tables.terminal_table(evaluation.table))
+    if evaluation.terms:
+        rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))
+        console.print(f"Reconstruction {rec:.2f} nats, KL {kl:.2f} nats, means over {n:,} images", highlight=False)
+    if evaluation.scores:
+        console.print(scores.terminal_table(evaluation.scores))
+    if dying := remark(evaluation.features):
+        console.print(dying, highlight=False, soft_wrap=True, markup=False)
+    protocols = ", with each score's protocol" if evaluation.scores else ""
+    console.print(f"Report{protocols}: {folder}/report.html", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,89 @@
+"""Dead features: units and channels of a network's layers that answer the same whatever the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bvae.model import VAE
+
+_BATCH = 500  # images at a time: a layer of 32 channels of 32×32 takes 65 MB
+_CONSTANT = 1e-6  # of the layer's largest value; what varies by less is constant up to rounding
+
+
+class LayerFeatures(NamedTuple):
+    """The features of one layer behind its activation."""
+
+    layer: str  # encoder_1, encoder_2, …, decoder_1, …
+    dead: int
+    total: int
+    convolutional: bool
+
+    @property
+    def share(self) -> float:
+        """Dead features over all features."""
+        return self.dead / self.total
+
+
+@torch.no_grad()
+def dead_features(vae: VAE, images: Tensor) -> list[LayerFeatures]:
+    """Count the features that are constant over the images, and in the decoder over samples of their posteriors.
+
+    A channel is dead where each of its pixels is constant. Layers are those behind a `torch.nn` activation.
+
+    Args:
+        vae: the model, in evaluation mode.
+        images: (N, C, H, W), a thousand or so.
+    """
+    generator = torch.Generator(vae.device).manual_seed(0)  # the one that the training's noise comes from is left alone
+    with _extremes(vae.encoder) as of_encoder, _extremes(vae.decoder) as of_decoder:
+        for batch in images.split(_BATCH):
+            mean, log_variance = vae.encode(batch.to(vae.device))
+            noise = torch.randn(mean.shape, generator=generator, device=vae.device)
+            vae.decode(mean + torch.exp(0.5 * log_variance) * noise)
+    return [*_count("encoder", of_encoder), *_count("decoder", of_decoder)]
+
+
+@contextmanager
+def _extremes(network: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """The lowest and highest outputs of each activation while the network runs, in the order in which they run."""
+    extremes: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        lowest, highest = output.amin(dim=0), output.amax(dim=0)
+        if layer in extremes:
+            lowest, highest = lowest.minimum(extremes[layer][0]), highest.maximum(extremes[layer][1])
+        extremes[layer] = lowest, highest
+
+    activations = [layer for layer in network.modules() if type(layer).__module__ == "torch.nn.modules.activation"]
+    hooks = [layer.register_forward_hook(note) for layer in activations]
+    try:
+        yield extremes
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _count(name: str, extremes: Mapping[nn.Module, tuple[Tensor, Tensor]]) -> list[LayerFeatures]:
+    found = []
+    for number, (lowest, highest) in enumerate(extremes.values(), start=1):
+        largest = torch.maximum(lowest.abs(), highest.abs()).max()
+        spans = (highest - lowest).flatten(1).amax(dim=1) if lowest.dim() > 1 else highest - lowest
+        dead = int((spans <= _CONSTANT * largest).sum())
+        found.append(LayerFeatures(f"{name}_{number}", dead, len(spans), lowest.dim() > 1))
+    return found
+
+
+def remark(features: Sequence[LayerFeatures]) -> str:
+    """Name the convolutions of which more than half of the channels are dead, and what to try; empty where none is."""
+    dying = [f"{f.dead} of {f.total} channels of {f.layer}" for f in features if f.convolutional and f.share > 0.5]
+    if not dying:
+        return ""
+    return (
+        f"dead features, constant over all images: {', '.join(dying)}; try model/activation=leaky_relu, "
+        "scheduler=warmup or a smaller optimizer.lr"
+    )

@@ -1,0 +1,176 @@
+"""A run's scores: computed one by one, and written with the protocol that makes them comparable."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from bvae.files import atomic_write
+from bvae.metrics import CodesMetric
+
+_NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
+_VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number, and what is needed to compute it again."""
+
+    name: str
+    value: float  # an int for a count, NaN where it can't be computed
+    protocol: str
+    n: int  # rows of codes
+    seed: int | None  # of what is drawn at random, where something is
+    seconds: float  # that it took, shared by the scores of one metric
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Which scores are computed when, each metric by the name that its score gets."""
+
+    sample: Mapping[str, CodesMetric] = field(default_factory=dict)  # of some images, while the model trains
+    every_image: Mapping[str, CodesMetric] = field(default_factory=dict)  # of all, at the end; in place of the sample's
+
+    @property
+    def final(self) -> Mapping[str, CodesMetric]:
+        """The metrics at the end of a training."""
+        return self.every_image or self.sample
+
+    @property
+    def of_every_image(self) -> bool:
+        """Whether every image is encoded at the end."""
+        return bool(self.every_image)
+
+    def computes(self, name: str) -> bool:
+        """Tell whether a score of this name comes out at the end; a metric of several names them after itself."""
+        return any(f"{name}_".startswith(f"{metric}_") for metric in self.final)
+
+
+NO_SCORES = Scoring()
+
+
+def kept(earlier: Sequence[Score], metrics: Collection[str]) -> list[Score]:
+    """Select the earlier scores that none of the metrics computes; one of several names them after itself."""
+    return [score for score in earlier if not any(f"{score.name}_".startswith(f"{name}_") for name in metrics)]
+
+
+def compute_scores(
+    metrics: Mapping[str, CodesMetric],
+    codes: Tensor,
+    factors: Tensor | np.ndarray,
+    show: bool = True,
+    any_active: bool = True,
+) -> list[Score]:
+    """Score codes (N, D) and factors (N, K) by each metric in turn.
+
+    A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol.
+
+    Args:
+        metrics: by the names that their scores get; one of several scores names them itself.
+        codes, factors: as for the metrics.
+        show: say on the terminal which score is being computed.
+        any_active: whether any unit of the model is active. Where none is, what is told of factors is the shape of
+            its noise, which most scores look at however small it is: they aren't defined then.
+    """
+    console = Console(quiet=not show)
+    scores = []
+    for name, metric in metrics.items():
+        if metric is None:  # `metrics.sample.mig=null` does without
+            continue
+        start = time.perf_counter()
+        metric.reset()
+        metric.update(codes, factors)
+        with console.status(f"Score: {name}") as status:
+            if getattr(metric, "progress", False):
+                status.stop()  # it shows a bar of its own
+            result: Any
+            try:
+                if metric.looks_at_factors and not any_active:
+                    raise ValueError("no unit is active: each posterior's mean variance is near the prior's")
+                result, protocol = metric.compute(), metric.protocol(len(codes))
+            except (TypeError, ValueError) as error:  # a setting that is text: better no score than no run
+                result, protocol = math.nan, f"can't be computed: {error}"
+        metric.reset()
+        values: dict[str, Any] = result if isinstance(result, dict) else {name: result}
+        seconds = time.perf_counter() - start
+        for key, value in values.items():
+            value = value.item() if hasattr(value, "item") else value
+            scores.append(Score(key, value, protocol, len(codes), metric.seed, seconds))
+    return scores
+
+
+def write_json(
+    scores: Sequence[Score],
+    path: Path,
+    source: Mapping[str, Any] | None = None,
+    terms: Mapping[str, float] | None = None,
+) -> None:
+    """Write `{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; null where it isn't finite.
+
+    Args:
+        scores: all that the file is to hold.
+        path: of the file.
+        source: what was scored, as `"source"`.
+        terms: of the ELBO, as `"terms"`.
+    """
+    contents = {
+        score.name: {
+            "value": score.value if math.isfinite(score.value) else None,
+            "protocol": score.protocol,
+            "n": score.n,
+            "seed": score.seed,
+            "seconds": round(score.seconds, 2),
+        }
+        for score in scores
+    }
+    versions = {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()}
+    about = {key: dict(value) for key, value in (("source", source), ("terms", terms)) if value}
+    text = json.dumps(contents | about | {"versions": versions}, indent=2, ensure_ascii=False) + "\n"
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, source: Mapping[str, Any] | None = None) -> list[Score]:
+    """Read the scores that `write_json` wrote, NaN for null; none where there is no file, or one of another source."""
+    if not path.is_file():
+        return []
+    contents = json.loads(path.read_text(encoding="utf-8"))
+    if source and contents.get("source", source) != source:
+        return []
+    return [
+        Score(name, **{**score, "value": math.nan if score["value"] is None else score["value"]})
+        for name, score in contents.items()
+        if name not in _NO_SCORES
+    ]
+
+
+def terminal_table(scores: Sequence[Score]) -> Table:
+    """Lay the scores out for a terminal, each with the paper that its protocol begins with."""
+    table = Table("score", "value", "N", "seed", "after", title="Scores")
+    for score in scores:
+        seed = "–" if score.seed is None else str(score.seed)
+        paper = score.protocol if math.isnan(score.value) else score.protocol.partition(": ")[0]
+        table.add_row(score.name, readable(score.value), f"{score.n:,}", seed, escape(paper))
+    return table
+
+
+def readable(value: float) -> str:
+    """Format a score: three digits after the point, counts as they are."""
+    if isinstance(value, int):
+        return str(value)
+    if math.isnan(value):
+        return "–"
+    return f"{round(value, 3) + 0.0:.3f}" if math.isfinite(value) else "∞"

@@ -1,0 +1,89 @@
+"""Files: written atomically, by one process at a time, with a progress bar where that takes long."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise OSError unless the folder's disk has room for a file of so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(f"no room in {folder}: {size / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file; says what it waits for.
+
+    Where there are no locks it goes on without: a file that is made twice and renamed into place costs time alone.
+    Raises OSError where the folder can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # For reading, as another person's lock file may not be writable.
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise OSError(f"can't write {path}: {error.strerror}; choose a folder with data.cache_dir=…") from error
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.warning("Waiting for another process to make %s", path)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:
+                _log.info("%s has no locks: another process may make %s too", path.parent, path.name)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed to it when the block ends well and deleted when it doesn't.
+
+    Raises OSError, with the number of the system's, where the file can't be written.
+    """
+    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")  # of this process on this machine
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        # h5py's errors carry no errno and no file name.
+        failed = OSError(f"can't write {path}: {error.strerror or error}")
+        failed.errno = error.errno
+        raise failed from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def progress(blocks: Iterable[np.ndarray], description: str, total: int) -> Iterator[np.ndarray]:
+    """Yield the blocks, with a progress bar on the terminal that counts their rows."""
+    blocks = iter(blocks)
+    first = list(islice(blocks, 1))  # what can't be read says so before a bar stands
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task(description, total=total)
+        for block in chain(first, blocks):
+            yield block
+            bar.advance(task, len(block))

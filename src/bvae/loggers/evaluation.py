@@ -1,0 +1,59 @@
+"""What each kind of logger does with an evaluation: its scores, tables and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from bvae.evaluation import Evaluation, LatentUnit, Score
+from bvae.evaluation.latent_table import CSV_COLUMNS
+from bvae.loggers.wandb import WandbRun
+
+if TYPE_CHECKING:
+    import wandb
+
+
+def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = False) -> None:
+    """Hand the scores, the latent table and the pictures to a logger, those that it takes.
+
+    Args:
+        logger: of the run.
+        found: what to log; its scores become `scores/…`, the shares of dead features `train/dead_features/…`.
+        step: the optimizer's.
+        final: whether the scores are the run's own: W&B gets them as a table too, and the ELBO's terms.
+    """
+    values = {score.name: float(score.value) for score in found.scores if math.isfinite(score.value)}
+    metrics = {f"scores/{name}": value for name, value in values.items()}
+    metrics |= {f"train/dead_features/{layer.layer}": layer.share for layer in found.features}
+    if metrics:
+        logger.log_metrics(metrics, step=step)
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        if not final and isinstance(logger, WandbRun) and logger.has(step):
+            return
+        media = {f"pictures/{name}": wandb.Image(picture) for name, picture in found.pictures.items()}
+        if found.gif is not None:
+            media["pictures/traversals_gif"] = wandb.Video(str(found.gif), format="gif")
+        media["latents"] = _table((*CSV_COLUMNS, "name"), found.table)
+        if final and found.scores:
+            media["scores"] = _table([field.name for field in fields(Score)], found.scores)
+            # A resumed run has this step already, and takes no more rows of it.
+            logger.experiment.summary.update({f"scores/{name}": value for name, value in values.items()})
+            logger.experiment.summary.update({f"terms/{name}": value for name, value in found.terms.items()})
+        logger.experiment.log({**media, "trainer/global_step": step})
+    elif isinstance(logger, TensorBoardLogger):
+        for name, picture in found.pictures.items():
+            logger.experiment.add_image(f"pictures/{name}", np.asarray(picture), step, dataformats="HWC")
+        logger.save()
+
+
+def _table(columns: Sequence[str], rows: Sequence[LatentUnit] | Sequence[Score]) -> wandb.Table:
+    import wandb
+
+    return wandb.Table(columns=list(columns), data=[[getattr(row, column) for column in columns] for row in rows])

@@ -1,0 +1,201 @@
+"""Weights & Biases: a run that is resumed, its settings, and how it is found and finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+if TYPE_CHECKING:
+    import wandb
+
+_RUN_FILE = "wandb.json"
+_MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # W&B's
+
+
+def wandb_settings(console: str, folder: str = ".") -> wandb.Settings:
+    """Set W&B up without its own lines on the terminal, of which `finish_wandb` returns what is worth saying.
+
+    Args:
+        console: whether W&B records the terminal, see `wandb.Settings`.
+        folder: of W&B's runs, where its own files go too unless the home folder takes them.
+    """
+    import wandb
+
+    _leave_home(Path(folder) / "wandb" / "home")
+    settings = wandb.Settings(silent=True, console=console)
+    wandb.setup(settings)  # else what it says before a run starts is heard all the same
+    return settings
+
+
+def _leave_home(instead: Path) -> None:
+    """Give W&B other folders than those in a home that can't be written; those that the environment names stay.
+
+    Its staged files, without which no table can be logged, its cache, and its settings where there are none to read.
+    """
+    from wandb import env
+
+    instead = instead.absolute()
+    if os.path.expanduser("~") == "~":  # nobody knows the home of this user, without which W&B does nothing
+        os.environ["HOME"] = str(instead)
+    for name, default in (
+        (env.DATA_DIR, Path(env.get_data_dir())),
+        (env.CACHE_DIR, env.get_cache_dir()),
+        (env.CONFIG_DIR, Path(os.path.expanduser("~/.config/wandb"))),
+    ):
+        read = name == env.CONFIG_DIR and os.path.isfile(default / "settings")
+        if name not in os.environ and not read and not _takes_files(default):
+            os.environ[name] = str(instead / name.split("_")[1].lower())
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether the folder is there, or can be made, and can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+class WandbRun(WandbLogger):
+    """Lightning's WandbLogger that logs a step once: a run that is resumed leaves out those that W&B has already.
+
+    Args:
+        save_dir: the folder of `wandb/`; raises OSError unless it can be written, where W&B would take a temporary one.
+        name: of the run.
+        group: of runs that belong together.
+        tags: a list, or words with commas between.
+        mode: online, offline or disabled; W&B's other names for them are taken too.
+        arguments: `WandbLogger`'s and `wandb.init`'s.
+    """
+
+    _last: int | None = None
+
+    def __init__(
+        self,
+        save_dir: str = ".",
+        name: str | None = None,
+        group: str | None = None,
+        tags: str | Sequence[str] = (),
+        mode: str = "offline",
+        **arguments: Any,
+    ) -> None:
+        if mode not in _MODES:
+            raise ValueError(f"logger.mode must be one of online, offline and disabled, got {mode!r}")
+        folder = Path(save_dir or ".").expanduser()
+        if mode != "disabled":
+            _check_writable(folder)
+        self._mode = mode
+        words = tags.split(",") if isinstance(tags, str) else tags
+        super().__init__(
+            name=_shortened(name, 128),
+            save_dir=str(folder),
+            mode=mode,
+            group=_shortened(group, 128),
+            tags=[_shortened(str(tag).strip(), 64) for tag in words if str(tag).strip()],
+            **arguments,
+        )
+
+    @property
+    def experiment(self) -> wandb.Run:
+        """The W&B run; raises RuntimeError where W&B can't be reached, or there is no API key."""
+        import wandb
+
+        try:
+            return super().experiment
+        except wandb.Error as error:
+            hint = " (or type logger.mode=offline, which needs no account)" if self._mode == "online" else ""
+            raise RuntimeError(f"W&B: {error}{hint}") from error
+
+    def has(self, step: int) -> bool:
+        """Whether the run had this step before it was resumed."""
+        if self._last is None:
+            run = self.experiment
+            self._last = int(run.summary.get("trainer/global_step", -1)) if run.resumed else -1
+        return step <= self._last
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if step is None or not self.has(step):
+            super().log_metrics(metrics, step)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder, folder / "wandb"):
+            if path.exists():
+                tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        fix = "give another logger.dir or WANDB_DIR, or logger=csv"
+        raise OSError(f"logger.dir={folder} can't be written, {error.strerror}: {fix}") from error
+
+
+def _shortened(text: str | None, longest: int) -> str | None:
+    """The text where W&B takes its length; otherwise its beginning, and a digest that tells it from others."""
+    if text is None or len(text) <= longest:
+        return text
+    return f"{text[: longest - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def record_wandb_run(loggers: Sequence[Logger], folder: Path) -> None:
+    """Record in a run's folder which W&B run it logs to, so that an evaluation finds it."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
+            run = logger.experiment
+            record = {key: getattr(run, key) for key in ("id", "project", "entity", "group", "name", "offline")}
+            (folder / _RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def wandb_run_of(folder: Path, mode: str | None, what: str = "evaluation of") -> tuple[dict[str, str], str]:
+    """Work out how an evaluation, or a training that is resumed, logs to the W&B run of the folder's training.
+
+    A run that was made online is resumed. One that was made offline can't be: W&B would keep two segments of one
+    run, of which the second to be synced replaces the first. What comes is a run of its own then, in one group with it.
+
+    Args:
+        folder: of the run, or what else is evaluated.
+        mode: of what comes: online, offline or disabled.
+        what: comes, the beginning of its name.
+
+    Returns the logger's arguments, and what to say of it.
+    """
+    if not (folder / _RUN_FILE).is_file():
+        return {"name": f"{what} {folder}"}, ""
+    record = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
+    if mode == "online" and not record["offline"]:
+        return {**{key: record[key] for key in ("id", "project", "entity", "group", "name")}, "resume": "must"}, ""
+    group = record["group"] or record["id"]
+    why = "a run that was made offline" if record["offline"] else "a run without logger.mode=online"
+    remark = f"W&B can't resume {why}: what comes now is in a run of its own, in the group {group}."
+    name = record["name"].removeprefix(f"{what} ")
+    return {"name": f"{what} {name}", "group": group}, remark
+
+
+def finish_wandb(exit_code: int) -> list[str]:
+    """Finish this process's W&B run, if any, so that a sweep's next job gets its own; returns how to look at it."""
+    wandb: Any = sys.modules.get("wandb")  # not imported for this alone
+    run = getattr(wandb, "run", None)
+    if run is None:
+        return []
+    lines = []
+    if not run.disabled:
+        folder = Path(run.dir).parent
+        program = "wandb" if shutil.which("wandb") else f"{shlex.quote(sys.executable)} -m wandb"
+        lines.append(f"W&B dashboard in the terminal: {program} leet {folder.parent}")
+        if run.offline:
+            lines.append(f"W&B in the browser:            {program} sync {folder}")
+        elif run.url:
+            lines.append(f"W&B in the browser:            {run.url}")
+    wandb.finish(exit_code=exit_code)
+    return lines

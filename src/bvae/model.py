@@ -1,0 +1,97 @@
+"""The variational autoencoder: an encoder, a decoder and the likelihood of the pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bvae.losses import Bernoulli, Likelihood, Posterior, Sample
+
+# Beyond it σ² would leave 2e-9 … 5e8, and exp() nears overflow in single precision; trained units stay far inside.
+_LOG_VARIANCE_BOUND = 20.0
+
+
+class WrongImages(ValueError):
+    """The model can't take these images; the message says which it can."""
+
+
+class NotFinite(ArithmeticError):
+    """A loss, a weight or a code is NaN or infinite; the message says which, and where."""
+
+
+class VAE(nn.Module):
+    """A VAE (Kingma & Welling 2014, arXiv:1312.6114): what it takes to encode, decode and sample, without the training.
+
+    Args:
+        encoder: images (B, C, H, W) -> (B, 2D), the means and then the log-variances of q(z|x).
+        decoder: latents (B, D) -> logits (B, C, H, W).
+        likelihood: p(x|z) of the pixels given the logits, `Bernoulli()` unless given.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood | None = None) -> None:
+        super().__init__()
+        dims = getattr(encoder, "latent_dim", None), getattr(decoder, "latent_dim", None)
+        if None not in dims and dims[0] != dims[1]:
+            raise ValueError(f"encoder and decoder must agree on latent_dim, got {dims[0]} and {dims[1]}")
+        shapes = getattr(encoder, "image_shape", None), getattr(decoder, "image_shape", None)
+        if None not in shapes and shapes[0] != shapes[1]:
+            raise ValueError(f"encoder and decoder must agree on image_shape, got {shapes[0]} and {shapes[1]}")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood if likelihood is not None else Bernoulli()
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return next(self.parameters()).device
+
+    def encode(self, images: Tensor) -> Posterior:
+        """Encode images (B, C, H, W) in [0, 1] into q(z|x): mean and log σ², each (B, D), in single precision."""
+        self._check_images(images)
+        parameters = self.encoder(images)
+        parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))  # from bfloat16 under autocast
+        mean, log_variance = parameters.chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
+
+    def _check_images(self, images: Any) -> None:
+        if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
+            what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+            raise WrongImages(
+                f"images must be a float tensor (B, C, H, W) with values in [0, 1], got {what}; a data module's "
+                "loaders give packed bytes, which its images(n) and a Trainer unpack"
+            )
+        shape = getattr(self.encoder, "image_shape", None)
+        if shape is not None and tuple(images.shape[1:]) != tuple(shape):
+            channels, height, width = shape
+            raise WrongImages(
+                f"{type(self.encoder).__name__} takes images of {channels}×{height}×{width}, got (B, C, H, W) = "
+                f"{tuple(images.shape)}; images.mean(dim=1, keepdim=True) makes them gray, "
+                f"torch.nn.functional.interpolate(images, ({height}, {width})) changes their size"
+            )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, D) into logits (B, C, H, W); `likelihood.mean(logits)` is the picture."""
+        return self.decoder(latents)
+
+    def forward(self, images: Tensor) -> Sample:
+        """Encode images (B, C, H, W), draw latents from their posteriors, and decode these."""
+        posterior = self.encode(images)
+        deviation = torch.exp(0.5 * posterior.log_variance)
+        latents = posterior.mean + deviation * torch.randn_like(deviation)
+        return Sample(images, self.decode(latents), posterior, latents)
+
+    def pictures(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, D) into the pixels' means (B, C, H, W), in [0, 1]."""
+        return self.likelihood.mean(self.decode(latents))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Decode images from their posterior means: (B, C, H, W) -> (B, C, H, W) in [0, 1]."""
+        return self.pictures(self.encode(images).mean)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Decode n draws from the prior N(0, I) into images (n, C, H, W) in [0, 1]."""
+        latent_dim: Any = self.decoder.latent_dim
+        return self.pictures(torch.randn(n, latent_dim, device=self.device))

@@ -1,0 +1,87 @@
+"""The record of what became of each run, `job.json` in its folder, and the folders of a sweep."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from bvae.files import atomic_write
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's record."""
+
+    overrides: tuple[str, ...]  # of its command
+    status: str  # running, finished, failed, or stopped by a signal; a killed run's stays at running
+    seconds: float = 0.0  # of all its segments
+    error: str = ""  # in one sentence
+
+
+def read(folder: Path) -> Job | None:
+    """Read the record in a run's folder; None where there is none that can be read."""
+    try:
+        record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        return Job(**{**record, "overrides": tuple(record["overrides"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(folder: Path, record: Job) -> None:
+    with atomic_write(folder / _FILE) as partial:
+        partial.write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Record a run while it is under way, and what became of it afterwards."""
+    before = read(folder)
+    record = Job(tuple(overrides), "running", before.seconds if before else 0.0)
+    _write(folder, record)
+    start = time.monotonic()
+
+    def ended(status: str, error: str = "") -> None:
+        seconds = round(record.seconds + time.monotonic() - start, 1)
+        _write(folder, replace(record, status=status, seconds=seconds, error=error))
+
+    try:
+        yield
+    except Exception as error:
+        ended("failed", " ".join(str(error).split()) or type(error).__name__)
+        raise
+    except BaseException:
+        ended("stopped")
+        raise
+    ended("finished")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raise RuntimeError where another process is at work in the folder, as far as its file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("wb") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"another process is at work in {folder}: type another hydra.run.dir") from None
+            except OSError:
+                pass  # no locks here
+        yield
+
+
+def jobs_of(sweep: Path) -> list[Path]:
+    """List the folders of a sweep's jobs in the order of their numbers."""
+    folders = (path.parent for path in sweep.glob(f"*/{_FILE}"))
+    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))

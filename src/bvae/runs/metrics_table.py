@@ -1,0 +1,53 @@
+"""A run's metrics.csv, whose rows count steps in two ways, and what curves and comparisons read of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+# In files of earlier versions scores are val/… too; these are what is validated.
+_OF_VALIDATION = ("loss", "reconstruction", "kl", "information", "offset", "beta", "gamma", "capacity", "free_nats")
+
+
+class Column(NamedTuple):
+    """One logged quantity over a training."""
+
+    steps: np.ndarray  # (N,), optimizer steps done
+    values: np.ndarray  # (N,)
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read the columns and the rows of a `metrics.csv`, without a last line that is truncated."""
+    text = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(keepends=True))
+    return list(reader.fieldnames or ()), list(reader)
+
+
+def steps_done(row: Mapping[str, str]) -> int:
+    """Count the optimizer steps done when a row was written.
+
+    Lightning counts those before its own in a row of the objective's terms, and those done in one of pictures, scores
+    or validation.
+    """
+    return int(row["step"]) + bool(row.get("train/loss"))
+
+
+def metrics_table(path: Path) -> dict[str, Column]:
+    """Read each quantity that a `metrics.csv` holds, on one axis of steps done; empty where there is no file."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in read_rows(path)[1] if path.is_file() else ():
+        for name, value in row.items():
+            if value and name not in ("step", "epoch"):
+                found.setdefault(_name(name), []).append((steps_done(row), float(value)))
+    return {name: Column(*np.array(points).T) for name, points in found.items()}
+
+
+def _name(column: str) -> str:
+    group, _, quantity = column.partition("/")
+    if group != "val" or quantity.startswith(_OF_VALIDATION):
+        return column
+    return f"scores/{quantity}"

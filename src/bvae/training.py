@@ -1,0 +1,236 @@
+"""The training of a VAE: a LightningModule around an encoder, a decoder, an objective and an optimizer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from bvae.checkpoints.files import upgraded
+from bvae.checkpoints.recipes import build, describe
+from bvae.losses import Context, Loss, Posterior
+from bvae.model import VAE, NotFinite
+
+_ADAM = partial(Adam, lr=5e-4, fused=True)
+
+
+def _random_states() -> dict[str, Tensor]:
+    """Return the states of the generators that the noise is drawn from, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+
+
+def _set_random_states(states: dict[str, Tensor]) -> None:
+    for device, state in states.items():
+        if device == "cpu":
+            torch.set_rng_state(state.cpu())
+        elif torch.cuda.is_available():
+            torch.cuda.set_rng_state(state.cpu(), device)
+
+
+def _of_every_process(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    if not torch.distributed.is_initialized():
+        return [states]
+    every: list = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(every, states)
+    return every
+
+
+def _images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
+    return batch if isinstance(batch, Tensor) else batch[0]
+
+
+def _described(part: Any) -> Any:
+    """Return the part's recipe; None where it has none, and is given again when the file is loaded."""
+    try:
+        return describe(part)
+    except ValueError:
+        return None
+
+
+class Training(LightningModule):
+    """The training of a VAE around an encoder, a decoder and an objective; `model` is the VAE itself.
+
+    A checkpoint describes its parts in plain containers, so that `Training.load_from_checkpoint(path)` rebuilds them
+    by itself and reads the file with `weights_only=True`.
+
+    Args:
+        encoder: images (B, C, H, W) -> (B, 2D), the means and then the log-variances of q(z|x).
+        decoder: latents (B, D) -> logits (B, C, H, W).
+        loss: the objective, see `bvae.losses.Loss`; its likelihood is the model's, where it has one.
+        optimizer: makes the optimizer from the parameters; Adam with a learning rate of 5e-4 unless given.
+        scheduler: makes a learning-rate schedule from the optimizer, stepped with each batch; none unless given.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        loss: Loss,
+        optimizer: Callable[[Any], Optimizer] = _ADAM,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = VAE(encoder, decoder, getattr(loss, "likelihood", None))
+        self.loss = loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self._random_states: list[dict[str, Tensor]] = []  # of a training that is resumed, by process
+
+    def forward(self, images: Tensor) -> Posterior:
+        """Encode images (B, C, H, W) in [0, 1], as a trainer's `predict` does."""
+        return self.model.encode(images)
+
+    def training_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        return self._step("train", batch)
+
+    def validation_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        return self._step("val", batch)
+
+    def test_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        return self._step("test", batch)
+
+    def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
+        return self.model.encode(_images_of(batch))
+
+    def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
+        images = _images_of(batch)
+        # Made by the device itself: a copy would wait for it.
+        step = torch.full((), self.global_step, dtype=torch.int64, device=images.device)
+        terms = self.loss(self.model(images), Context(step, self._dataset_size()))
+        if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
+            self._check(terms)
+        if stage != "train" or self.logs_this_step:
+            kl_per_unit = terms.pop("kl_per_unit")
+            terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
+            logged = {f"{stage}/{name}": value for name, value in terms.items()}
+            self.log_dict(logged, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
+        return terms["loss"]
+
+    def _dataset_size(self) -> int:
+        """Return how many images are trained on; 0 where nobody says."""
+        size = getattr(self.trainer.datamodule, "train_size", None)
+        if size is None:
+            size = len(getattr(self.trainer.train_dataloader, "dataset", ()))
+        return size
+
+    def _check(self, terms: dict[str, Tensor | float]) -> None:
+        """Raise NotFinite where the loss is NaN or infinite, before the step is taken."""
+        if not torch.as_tensor(terms["loss"]).isfinite():
+            bad = [name for name, value in terms.items() if not torch.as_tensor(value).isfinite().all()]
+            raise NotFinite(f"at step {self.global_step + 1:,} {', '.join(bad)} became NaN or infinite")
+
+    @property
+    def logs_this_step(self) -> bool:
+        """Whether the trainer writes its logs at this training step."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or bool(self.trainer.fast_dev_run)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        own = self.loss.parameter_groups()
+        optimizer = self.optimizer([{"params": self.model.parameters()}, *own] if own else self.model.parameters())
+        # Fused optimizers offer to unscale half precision's gradients themselves: too late to clip them, and refused.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        if self.scheduler is None:
+            return {"optimizer": optimizer}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        if self.global_rank < len(self._random_states):
+            _set_random_states(self._random_states[self.global_rank])
+
+    def on_train_start(self) -> None:
+        if self.global_rank >= max(len(self._random_states), 1):  # else each process would draw the same noise
+            torch.manual_seed(torch.initial_seed() + self.global_rank + self.global_step)
+        self._random_states = []
+
+    def on_validation_start(self) -> None:
+        self._before_validation = _random_states()
+
+    def on_validation_end(self) -> None:
+        _set_random_states(self._before_validation)  # a training that is ended validates once more than one that isn't
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        upgraded(checkpoint)
+        states = checkpoint.get("random_states", [])
+        self._random_states = [states] if isinstance(states, dict) else states  # of one process, as it once was
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        if batches["is_last_batch"] and batches["current"]["ready"] == batches["current"]["completed"]:
+            # The training was ended with an epoch. Lightning would add a batch to that epoch.
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+        saved = {"optimizer": checkpoint.get("vae", {}).get("optimizer"), "scheduler": checkpoint.get("scheduler")}
+        own = {name: _described(getattr(self, name)) for name in saved}
+        if any(own[name] not in (None, saved[name]) for name in saved):
+            self._retune(checkpoint)
+
+    def _retune(self, checkpoint: dict[str, Any]) -> None:
+        """Put our own settings of the optimizer, and our schedule at the checkpoint's step, in place of its own."""
+        configured = self.configure_optimizers()
+        if self.scheduler is not None:
+            scheduler = configured["lr_scheduler"]["scheduler"]
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*`lr_scheduler.step.*")
+                for _ in range(checkpoint["global_step"]):
+                    scheduler.step()
+            checkpoint["lr_schedulers"] = [scheduler.state_dict()]
+        groups = configured["optimizer"].state_dict()["param_groups"]
+        checkpoint["optimizer_states"] = [{**state, "param_groups": groups} for state in checkpoint["optimizer_states"]]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not all(value.isfinite().all() for value in self.state_dict().values()):
+            raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
+        checkpoint["random_states"] = _of_every_process(_random_states())
+        parts = {"encoder": self.model.encoder, "decoder": self.model.decoder, "loss": self.loss}
+        checkpoint["vae"] = {name: _described(part) for name, part in {**parts, "optimizer": self.optimizer}.items()}
+        checkpoint["scheduler"] = _described(self.scheduler)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | PathLike,
+        map_location: Any = "cpu",
+        strict: bool = True,
+        weights_only: bool = True,
+        **parts: Any,
+    ) -> Training:
+        """Rebuild the training of a checkpoint, in evaluation mode.
+
+        The file is read with `weights_only=True`, and of the classes that it names only those of bvae, `torch.nn`,
+        `torch.optim` and of modules that you have imported are built: it runs no code of its own.
+
+        Args:
+            checkpoint_path: a file that the trainer saved.
+            map_location: where to load to, as for `torch.load`: a device, a function or a dict of devices.
+            strict: whether the weights must be those of the parts, all and no others.
+            weights_only: True, as nothing else is read.
+            parts: `encoder`, `decoder`, `loss` or `optimizer`, in place of the checkpoint's. Needed for a part that
+                doesn't keep its constructor arguments as attributes, which a checkpoint can't describe, and for one
+                whose class isn't imported. A `scheduler`
+                is none of the model's and is given again to train on.
+
+        Raises ValueError for a file that is not a checkpoint of a `Training`, or that lacks a part.
+        """
+        if not weights_only:
+            raise ValueError(f"weights_only must be True, got {weights_only}: a checkpoint of ours holds no code")
+        checkpoint = upgraded(torch.load(checkpoint_path, map_location=map_location, weights_only=True))
+        if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
+            raise ValueError(f"{checkpoint_path} is not a checkpoint of a VAE")
+        recipes = {name: recipe for name, recipe in checkpoint["vae"].items() if name not in parts}
+        for name, recipe in recipes.items():
+            if recipe is None:
+                raise ValueError(f"{checkpoint_path} doesn't say how its {name} was made: pass {name}=…")
+            try:
+                parts[name] = build(recipe)
+            except ValueError as error:
+                raise ValueError(f"{checkpoint_path}: {error}, or pass {name}=…") from error
+        training = cls(**parts)
+        training.load_state_dict(checkpoint["state_dict"], strict=strict)
+        devices = {value.device for value in checkpoint["state_dict"].values()}  # that map_location has led to
+        return training.to(*devices).eval() if len(devices) == 1 else training.eval()
