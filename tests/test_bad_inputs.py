@@ -40,7 +40,7 @@ TABLE = [
     ("compile=fast", "Unrecognized mode=fast, should be one of: default"),
     ("logger.mode=offlin", "logger.mode must be one of online, offline and disabled, got 'offlin'"),
     ("logger.dir=file", "logger.dir=file can't be written, File exists: give another logger.dir"),
-    ("model.model.encoder=mlp", "choose as in model/encoder=mlp"),
+    ("model.encoder=mlp", "choose as in model/encoder=mlp"),
     ("scheduler=drop scheduler.milestones=[a]", "a step of scheduler.milestones must be a number, got 'a'"),
     ("callbacks.pictures=none", "callbacks.pictures must be a callback, or null to do without, got 'none'"),
     ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be 1 or more, got 0"),
