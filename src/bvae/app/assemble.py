@@ -105,8 +105,10 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
 
 def network(node: DictConfig, image_shape: tuple[int, int, int] | None) -> torch.nn.Module:
     """Build an encoder or a decoder, for the data's images where it takes their shape and isn't configured with one."""
-    takes = signature(get_class(node._target_)).parameters
-    if image_shape is None or "image_shape" in node or "image_shape" not in takes:
+    configurable = isinstance(node, DictConfig) and "_target_" in node  # else Hydra says what it is
+    if image_shape is None or not configurable or "image_shape" in node:
+        return make(node)
+    if "image_shape" not in signature(get_class(node._target_)).parameters:
         return make(node)
     return make(node, image_shape=image_shape)
 
