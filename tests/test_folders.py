@@ -254,6 +254,14 @@ def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed
     assert resume.configuration_of(tmp_path, [typed]) == cfg
 
 
+def test_what_a_folder_of_an_earlier_version_names_is_called_as_today(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    earlier = {"x": {"_target_": "bvae.callbacks.MetricsFile"}, "y": {"least_deviation": 0.1, "_target_": "mine.Loss"}}
+    (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(earlier))
+    now = {"x": {"_target_": "bvae.loggers.MetricsFile"}, "y": {"min_std": 0.1, "_target_": "mine.Loss"}}
+    assert resume.recorded_configuration(tmp_path) == now
+
+
 def test_run_goes_on_with_one_run():
     for command in (["-m", "run=x"], ["run=x", "sweep=y"]):
         with pytest.raises(InputError, match="run=x resumes one run: leave out -m and sweep=…"):

@@ -10,7 +10,6 @@ import torch
 
 from bvae.data import FACTOR_SIZES
 from bvae.data.dsprites import FACTORS
-from bvae.data.dsprites.render import factors_of
 from bvae.evaluation.codes import Codes, encode, sample_images
 from bvae.evaluation.latent_table import latent_table, write_csv
 
@@ -19,7 +18,7 @@ from bvae.evaluation.latent_table import latent_table, write_csv
 def codes() -> Codes:
     """Unit 0 is noise at the prior, 1 follows posX, 2 follows scale downwards, 3 follows posX and posY alike."""
     rng = np.random.default_rng(0)
-    factors = factors_of(rng.integers(737_280, size=5_000))
+    factors = FACTORS.classes_of(rng.integers(737_280, size=5_000))
     unit = [(factors[:, k] / (FACTOR_SIZES[k] - 1) - 0.5) * 3 for k in range(5)]
     means = np.stack((rng.normal(scale=0.01, size=5_000), unit[3], -unit[1], (unit[3] + unit[4]) / 2), axis=1)
     log_variances = np.log(np.tile([0.99, 0.001, 0.01, 0.04], (5_000, 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning import Trainer
 from runs import SHORT, offline_runs, run_folder
 from torch.utils.data import DataLoader, TensorDataset
@@ -165,6 +167,10 @@ def test_an_interrupted_sweep_says_how_it_goes_on(monkeypatch):
     assert sweeps.resume_command(typed) == "python train.py -m 'loss.beta=[[0,1],[2,3]]' sweep=multirun/x"
     monkeypatch.setattr(sweeps.SweepFolder, "path", Path("my runs/beta=4"))
     assert sweeps.resume_command(["-m", "seed=0,1"]) == """python train.py -m seed=0,1 'sweep="my runs/beta=4"'"""
+    strange = 'a\\b "c" \\"d"\\'
+    monkeypatch.setattr(sweeps.SweepFolder, "path", Path(strange))
+    typed = shlex.split(sweeps.resume_command(["-m"]))[-1]
+    assert OverridesParser.create().parse_override(typed).value() == strange
     assert sweeps.resume_command(["hparams=optuna", "seed=1"]) == "the same command"
 
 

@@ -29,6 +29,18 @@ def check_room(folder: Path, size: int) -> None:
         raise OSError(f"no room in {folder}: {size / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free")
 
 
+def take_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False where another process has it. A file system may have no locks."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            _log.info("there are no locks here: another process may do the same")
+    return True
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time make the file; says what it waits for.
@@ -43,14 +55,9 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise OSError(f"can't write {path}: {error.strerror}; choose a folder with data.cache_dir=…") from error
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                _log.warning("Waiting for another process to make %s", path)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                _log.info("%s has no locks: another process may make %s too", path.parent, path.name)
+        if not take_lock(lock):
+            _log.warning("Waiting for another process to make %s", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock)

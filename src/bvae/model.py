@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,11 @@ class WrongImages(ValueError):
 
 class NotFinite(ArithmeticError):
     """A loss, a weight or a code is NaN or infinite; the message says which, and where."""
+
+
+def images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
+    """Take the images of a batch: the batch itself, or its first part."""
+    return batch if isinstance(batch, Tensor) else batch[0]
 
 
 class VAE(nn.Module):
@@ -65,9 +71,10 @@ class VAE(nn.Module):
         shape = getattr(self.encoder, "image_shape", None)
         if shape is not None and tuple(images.shape[1:]) != tuple(shape):
             channels, height, width = shape
+            gray = "images.mean(dim=1, keepdim=True) makes them gray, " if channels == 1 else ""
             raise WrongImages(
                 f"{type(self.encoder).__name__} takes images of {channels}×{height}×{width}, got (B, C, H, W) = "
-                f"{tuple(images.shape)}; images.mean(dim=1, keepdim=True) makes them gray, "
+                f"{tuple(images.shape)}; {gray}"
                 f"torch.nn.functional.interpolate(images, ({height}, {width})) changes their size"
             )
 
@@ -78,8 +85,7 @@ class VAE(nn.Module):
     def forward(self, images: Tensor) -> Sample:
         """Encode images (B, C, H, W), draw latents from their posteriors, and decode these."""
         posterior = self.encode(images)
-        deviation = torch.exp(0.5 * posterior.log_variance)
-        latents = posterior.mean + deviation * torch.randn_like(deviation)
+        latents = posterior.sample(torch.randn_like(posterior.log_variance))
         return Sample(images, self.decode(latents), posterior, latents)
 
     def pictures(self, latents: Tensor) -> Tensor:

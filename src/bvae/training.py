@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from bvae.checkpoints.files import upgraded
-from bvae.checkpoints.recipes import build, describe
+from bvae.checkpoints.files import read_file, upgraded
+from bvae.checkpoints.recipes import describe, parts_of
 from bvae.losses import Context, Loss, Posterior
-from bvae.model import VAE, NotFinite
+from bvae.model import VAE, NotFinite, images_of
 
 _ADAM = partial(Adam, lr=5e-4, fused=True)
 
@@ -42,10 +42,6 @@ def _of_every_process(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     every: list = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(every, states)
     return every
-
-
-def _images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
-    return batch if isinstance(batch, Tensor) else batch[0]
 
 
 def _described(part: Any) -> Any:
@@ -99,10 +95,10 @@ class Training(LightningModule):
         return self._step("test", batch)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
-        return self.model.encode(_images_of(batch))
+        return self.model.encode(images_of(batch))
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
-        images = _images_of(batch)
+        images = images_of(batch)
         # Made by the device itself: a copy would wait for it.
         step = torch.full((), self.global_step, dtype=torch.int64, device=images.device)
         terms = self.loss(self.model(images), Context(step, self._dataset_size()))
@@ -219,18 +215,10 @@ class Training(LightningModule):
         """
         if not weights_only:
             raise ValueError(f"weights_only must be True, got {weights_only}: a checkpoint of ours holds no code")
-        checkpoint = upgraded(torch.load(checkpoint_path, map_location=map_location, weights_only=True))
+        checkpoint = read_file(checkpoint_path, map_location)
         if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
             raise ValueError(f"{checkpoint_path} is not a checkpoint of a VAE")
-        recipes = {name: recipe for name, recipe in checkpoint["vae"].items() if name not in parts}
-        for name, recipe in recipes.items():
-            if recipe is None:
-                raise ValueError(f"{checkpoint_path} doesn't say how its {name} was made: pass {name}=…")
-            try:
-                parts[name] = build(recipe)
-            except ValueError as error:
-                raise ValueError(f"{checkpoint_path}: {error}, or pass {name}=…") from error
-        training = cls(**parts)
+        training = cls(**parts_of(checkpoint["vae"], parts, checkpoint_path))
         training.load_state_dict(checkpoint["state_dict"], strict=strict)
         devices = {value.device for value in checkpoint["state_dict"].values()}  # that map_location has led to
         return training.to(*devices).eval() if len(devices) == 1 else training.eval()

@@ -12,7 +12,7 @@ import pytest
 
 from bvae.data import DSpritesDataModule, cache
 from bvae.data.dsprites import archives
-from bvae.data.dsprites.render import NUM_IMAGES, factors_of, render
+from bvae.data.dsprites.render import FACTORS, NUM_IMAGES, render
 
 SHAPE = (NUM_IMAGES, 64, 64)
 
@@ -77,7 +77,7 @@ def test_other_libraries_find_the_official_hdf5(exported):
         assert archive["imgs"].compression == "gzip"
         assert archive["latents/values"].shape == archive["latents/classes"].shape == (NUM_IMAGES, 6)
         index = 123_456
-        assert np.array_equal(archive["imgs"][index], render(*factors_of(index))[0])
+        assert np.array_equal(archive["imgs"][index], render(*FACTORS.classes_of(index))[0])
 
 
 def sparse_hdf5(path: Path, shape=SHAPE, dtype=np.uint8, classes=None) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bvae.data.dsprites.render import FACTOR_SIZES, NUM_IMAGES, factors_of, pack, render, render_all, unpack
+from bvae.data.dsprites.render import FACTOR_SIZES, FACTORS, NUM_IMAGES, pack, render, render_all, unpack
 
 DIGESTS = Path(__file__).with_name("preview_digests.txt").read_text().splitlines()[1:]
 
@@ -25,7 +25,7 @@ def test_all_images_have_the_official_mean_and_order():
     for start, block in zip(range(0, NUM_IMAGES, 1024), render_all(), strict=True):
         white += int(np.bitwise_count(block).sum()) if hasattr(np, "bitwise_count") else int(unpack(block).sum())
         n = rng.integers(1024)
-        assert np.array_equal(unpack(block[n : n + 1]), render(*factors_of(start + n)))
+        assert np.array_equal(unpack(block[n : n + 1]), render(*FACTORS.classes_of(start + n)))
     # The official archive has 174.02 white pixels an image. Outlines known to 0.0006 pixels, some 50 pixels long, leave
     # 0.03 of them open.
     assert white / NUM_IMAGES == pytest.approx(174.02, abs=0.035)
@@ -63,7 +63,7 @@ def test_render_refuses_what_is_no_class_index(classes, error, message):
 
 
 def test_factors_of_counts_like_the_archive():
-    assert factors_of([0, 1, 32, NUM_IMAGES - 1]).tolist() == [
+    assert FACTORS.classes_of([0, 1, 32, NUM_IMAGES - 1]).tolist() == [
         [0, 0, 0, 0, 0],
         [0, 0, 0, 0, 1],
         [0, 0, 0, 1, 0],

@@ -14,6 +14,7 @@ from runs import run_folder
 
 from bvae.data import FactorGrid
 from bvae.report import figures
+from bvae.runs.metrics_table import metrics_table
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -136,6 +137,14 @@ def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_pa
     kl, mig = figures.training_curves(tmp_path / "metrics.csv")
     assert "KL (nats) over 20 steps" in kl.alt
     assert "MIG over 20 steps" in mig.alt
+
+
+def test_scores_of_earlier_versions_are_told_from_what_is_validated(tmp_path):
+    lines = ["step,train/loss,train/beta,val/loss,val/beta,val/beta_vae_score,val/mig", "9,3,4,,,,", "10,,,2,4,0.5,0.1"]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    found = metrics_table(tmp_path / "metrics.csv")
+    assert list(found) == ["train/loss", "train/beta", "val/loss", "val/beta", "scores/beta_vae_score", "scores/mig"]
+    assert all(column.steps.tolist() == [10] for column in found.values())
 
 
 def test_long_histories_are_averaged_to_few_points(tmp_path):

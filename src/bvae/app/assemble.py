@@ -22,6 +22,7 @@ from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
 from bvae.checkpoints.load import load
 from bvae.checks import finite, integer, not_negative, positive, steps
 from bvae.evaluation import Scoring
+from bvae.evaluation.scores import comes_of
 from bvae.loggers import rewind, wandb_run_of
 from bvae.model import VAE
 from bvae.training import Training
@@ -81,7 +82,7 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
         training.model.decoder.compile(mode=cfg.compile)
     training.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
     scoring = scoring_of(cfg)
-    if cfg.optimized_metric is not None and not scoring.computes(cfg.optimized_metric):
+    if cfg.optimized_metric is not None and not comes_of(cfg.optimized_metric, scoring.final):
         choices = ", ".join(scoring.final) or "none"
         raise ValueError(f"optimized_metric={cfg.optimized_metric} isn't computed; choose one of {choices}")
     # A null or false does without the callback or the logger.
@@ -105,12 +106,9 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
 
 def network(node: DictConfig, image_shape: tuple[int, int, int] | None) -> torch.nn.Module:
     """Build an encoder or a decoder, for the data's images where it takes their shape and isn't configured with one."""
-    configurable = isinstance(node, DictConfig) and "_target_" in node  # else Hydra says what it is
-    if image_shape is None or not configurable or "image_shape" in node:
-        return make(node)
-    if "image_shape" not in signature(get_class(node._target_)).parameters:
-        return make(node)
-    return make(node, image_shape=image_shape)
+    open_to_it = image_shape is not None and isinstance(node, DictConfig) and "image_shape" not in node
+    takes_it = open_to_it and "_target_" in node and "image_shape" in signature(get_class(node._target_)).parameters
+    return make(node, image_shape=image_shape) if takes_it else make(node)
 
 
 def scoring_of(cfg: DictConfig) -> Scoring:

@@ -218,13 +218,19 @@ def program(name: str = "train") -> str:
     return f"python {name}.py" if run.suffix == ".py" or not run.name.startswith("bvae-") else f"bvae-{name}"
 
 
-def as_typed(key: str, value: str | Path) -> str:
-    """Quote a key and its text for a shell, and for Hydra, which doesn't see the shell's quotes."""
+def override(key: str, value: str | Path) -> str:
+    """Write the override of a key with a text for Hydra, to which commas, "=" and quotes have a meaning."""
     text = str(value)
     if re.fullmatch(r"[\w./-]+", text):
         return f"{key}={text}"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return shlex.quote(f'{key}="{escaped}"')
+    # Of backslashes, only those before a quote have one.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text)
+    return f'{key}="{escaped}"'
+
+
+def as_typed(key: str, value: str | Path) -> str:
+    """Quote such an override for a shell too, whose quotes Hydra doesn't see."""
+    return shlex.quote(override(key, value))
 
 
 def _no_key(error: OmegaConfBaseException) -> str:

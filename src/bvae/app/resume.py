@@ -63,7 +63,6 @@ def _record(run: Path, name: str = "config") -> Path:
 
 def record(run: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Record a run's configuration in its folder; Hydra's own settings stay those that it was begun with."""
-    (run / ".hydra").mkdir(exist_ok=True)
     began = _record(run, "hydra")
     own = OmegaConf.load(began).hydra if began.is_file() else HydraConfig.get()
     hydra = OmegaConf.to_container(own, enum_to_str=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from bvae.app import interrupts
-from bvae.app.errors import InputError, as_typed, program
+from bvae.app.errors import InputError, as_typed, override, program
 from bvae.app.resume import clear, of_the_jobs, value_of
 from bvae.runs import job as jobs
 
@@ -91,13 +90,7 @@ def find_sweep(arguments: Sequence[str], root: Path = Path("multirun")) -> list[
         if _recorded(folder / _SWEEP) != asked:
             raise InputError(f"sweep={folder} has other overrides: {' '.join(_recorded(folder / _SWEEP))}")
     others = ["sweep=resume" if argument.startswith("sweep=") else argument for argument in arguments]
-    return [*others, f"hydra.sweep.dir={_quoted(folder)}"]
-
-
-def _quoted(path: Path) -> str:
-    """Quote a path for Hydra, which gives commas, "=" and quotes a meaning."""
-    text = str(path)
-    return "'{}'".format(text.replace("'", r"\'")) if re.search(r"[^\w./-]", text) else text
+    return [*others, override("hydra.sweep.dir", folder)]
 
 
 def _sweeps(root: Path) -> Iterator[Path]:

@@ -13,20 +13,21 @@ from pathlib import Path
 from typing import Any
 
 _TARGET = re.compile(r"""_target_["']?\s*:\s*["']?([\w.]+)""")
-# What the folders of runs of earlier versions name, and what it is called now.
+# What the folders of runs of earlier versions name, targets and keys, and what it is called now.
 _EARLIER = "lightning.pytorch.callbacks.ModelCheckpoint"
 _RENAMED = {
     "bvae.callbacks.MetricsFile": "bvae.loggers.MetricsFile",
     "bvae.callbacks.WandbRun": "bvae.loggers.WandbRun",
     "bvae.callbacks.wandb_settings": "bvae.loggers.wandb_settings",
+    "least_deviation": "min_std",
 }
 _ALWAYS_THERE = ("bvae", "lightning", "sklearn", "torch")
 
 
 def renamed(text: str) -> str:
-    """Rename the targets in a configuration file of an earlier version."""
+    """Rename what a configuration file of an earlier version names."""
     for before, now in _RENAMED.items():
-        text = re.sub(rf"{re.escape(before)}\b", now, text)
+        text = re.sub(rf"\b{re.escape(before)}\b", now, text)
     return text
 
 

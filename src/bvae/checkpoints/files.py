@@ -6,6 +6,7 @@ import errno
 import logging
 import zipfile
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,16 @@ class AtomicCheckpointIO(CheckpointIO):
             self._failed = False
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
-        return upgraded(torch.load(path, map_location=map_location, weights_only=True))
+        return read_file(path, map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         if not self._failed:
             Path(path).unlink(missing_ok=True)
+
+
+def read_file(path: str | PathLike, map_location: Any = "cpu") -> Any:
+    """Read a checkpoint of ours, or what else is in the file, without running code; raises whatever torch does."""
+    return upgraded(torch.load(path, map_location=map_location, weights_only=True))
 
 
 def upgraded(checkpoint: Any) -> Any:
@@ -90,7 +96,7 @@ def _is_intact(path: Path) -> bool:
 def read(path: Path) -> dict[str, Any]:
     """Read a training's checkpoint; raises ValueError for another file, and for one that would run code."""
     try:
-        checkpoint = upgraded(torch.load(path, map_location="cpu", weights_only=True))
+        checkpoint = read_file(path)
         checkpoint["global_step"]
         return checkpoint
     except Exception as error:

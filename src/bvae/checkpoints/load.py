@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder
-from bvae.checkpoints.files import newest, upgraded
-from bvae.checkpoints.recipes import build
+from bvae.checkpoints.files import newest, read_file
+from bvae.checkpoints.recipes import parts_of
 from bvae.model import VAE
 
 # Their layers in the order of ours, which are the same convolutions, transposed convolutions and linear layers.
@@ -41,7 +41,7 @@ def load_with_step(path: str | PathLike, **parts: nn.Module) -> tuple[VAE, int]:
     if path.is_dir():
         path = newest(path / "checkpoints")[0]
     try:
-        checkpoint = upgraded(torch.load(path, map_location="cpu", weights_only=True))
+        checkpoint = read_file(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no checkpoint {path}") from None
     except Exception as error:  # torch raises whatever its readers do, and advises to trust the file
@@ -62,16 +62,7 @@ def _model(checkpoint: Any, path: Path, parts: dict[str, Any]) -> VAE:
     recipes = {name: checkpoint["vae"].get(name) for name in ("encoder", "decoder")}
     loss = checkpoint["vae"].get("loss")
     recipes["likelihood"] = loss and loss["arguments"].get("likelihood")
-    for name, recipe in recipes.items():
-        if name in parts:
-            continue
-        if recipe is None:
-            raise ValueError(f"{path} doesn't say how its {name} was made: pass {name}=…")
-        try:
-            parts[name] = build(recipe)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}, or pass {name}=…") from error
-    vae = VAE(**parts)
+    vae = VAE(**parts_of(recipes, parts, path))
     own = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith("model.")}
     vae.load_state_dict({name.removeprefix("model."): value for name, value in own.items()})
     return vae.eval()

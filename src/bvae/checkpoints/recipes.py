@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections.abc import Mapping
 from functools import partial
+from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -72,6 +74,29 @@ def build(recipe: Any) -> Any:
     cls = _class(recipe["class"])
     arguments = {key: build(value) for key, value in recipe["arguments"].items()}
     return partial(cls, **arguments) if issubclass(cls, Optimizer) else cls(**arguments)
+
+
+def parts_of(recipes: Mapping[str, Any], given: Mapping[str, Any], path: str | PathLike) -> dict[str, Any]:
+    """Build the parts of a checkpoint that aren't given, and put them beside those that are.
+
+    Args:
+        recipes: of the parts, by their names; None for one that has none.
+        given: parts in place of the checkpoint's.
+        path: of the checkpoint.
+
+    Raises ValueError for a part without a recipe, and for a recipe that can't be built.
+    """
+    parts = dict(given)
+    for name, recipe in recipes.items():
+        if name in parts:
+            continue
+        if recipe is None:
+            raise ValueError(f"{path} doesn't say how its {name} was made: pass {name}=…")
+        try:
+            parts[name] = build(recipe)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}, or pass {name}=…") from error
+    return parts
 
 
 def _class(path: str) -> type:

@@ -30,9 +30,9 @@ class FactorGrid:
         if unknown := kinds - set(self.names):
             raise ValueError(f"there are no factors {', '.join(sorted(unknown))}, only {', '.join(self.names)}")
 
-    def __len__(self) -> int:
-        """How many combinations there are."""
-        return int(np.prod(self.sizes))
+    def label(self, name: str) -> str:
+        """Call a factor what people do."""
+        return self.labels.get(name, name)
 
     def classes_of(self, indices: np.ndarray) -> np.ndarray:
         """Compute the classes (N, K) int64 of the images at positions (N,) of the set."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import check
-from bvae.model import VAE, NotFinite
+from bvae.model import VAE, NotFinite, images_of
 
 
 class Codes(NamedTuple):
@@ -41,7 +41,7 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
     n = 0
     for batch in track(batches, "Encoding every image", total=len(batches), transient=True, disable=quiet):
         batch = _on_device(batch, datamodule, vae.device)
-        images = _images_of(batch)
+        images = images_of(batch)
         factors = images.new_empty(len(images), 0) if batch is images or len(batch) < 2 else batch[1]
         posterior = vae.encode(images)
         found = (*posterior, factors.reshape(len(images), -1))  # labels (B,) are one factor
@@ -70,10 +70,10 @@ def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
     generator = torch.Generator(vae.device).manual_seed(0)  # the same noise each time, and the global one left alone
     sums, n = {"reconstruction": 0.0, "kl": 0.0}, 0
     for batch in datamodule.predict_dataloader():
-        images = _images_of(_on_device(batch, datamodule, vae.device))
+        images = images_of(_on_device(batch, datamodule, vae.device))
         posterior = vae.encode(images)
         noise = torch.randn(posterior.mean.shape, generator=generator, device=vae.device)
-        logits = vae.decode(posterior.mean + torch.exp(0.5 * posterior.log_variance) * noise)
+        logits = vae.decode(posterior.sample(noise))
         sums["reconstruction"] -= float(vae.likelihood.log_prob(images, logits).sum())
         sums["kl"] += float(kl_divergence(posterior).sum())
         n += len(images)
@@ -84,15 +84,11 @@ def sample_images(datamodule: LightningDataModule, n: int, device: torch.device)
     """Take the first n images that the data module's `predict_dataloader` serves, or all if fewer: (n, C, H, W)."""
     batches, found = [], 0
     for batch in datamodule.predict_dataloader():
-        batches.append(_images_of(_on_device(batch, datamodule, device)))
+        batches.append(images_of(_on_device(batch, datamodule, device)))
         found += len(batches[-1])
         if found >= n:
             break
     return torch.cat(batches)[:n]
-
-
-def _images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
-    return batch if isinstance(batch, Tensor) else batch[0]
 
 
 def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> Any:

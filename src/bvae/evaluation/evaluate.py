@@ -86,7 +86,8 @@ def evaluate(
     if final:
         with Console().status("Reconstructing"):
             terms = elbo_terms(vae, datamodule)
-        computed += scores.kept(scores.read_json(folder / "scores.json", source), metrics)
+        earlier = scores.read_json(folder / "scores.json", source)
+        computed += [score for score in earlier if not scores.comes_of(score.name, metrics)]
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
     with Console(quiet=not final).status("Drawing what the units encode"):

@@ -42,9 +42,8 @@ def dead_features(vae: VAE, images: Tensor) -> list[LayerFeatures]:
     generator = torch.Generator(vae.device).manual_seed(0)  # the one that the training's noise comes from is left alone
     with _extremes(vae.encoder) as of_encoder, _extremes(vae.decoder) as of_decoder:
         for batch in images.split(_BATCH):
-            mean, log_variance = vae.encode(batch.to(vae.device))
-            noise = torch.randn(mean.shape, generator=generator, device=vae.device)
-            vae.decode(mean + torch.exp(0.5 * log_variance) * noise)
+            posterior = vae.encode(batch.to(vae.device))
+            vae.decode(posterior.sample(torch.randn(posterior.mean.shape, generator=generator, device=vae.device)))
     return [*_count("encoder", of_encoder), *_count("decoder", of_decoder)]
 
 

@@ -79,7 +79,7 @@ def _follows(
         "factor": factors.names[first],
         "correlation": _correlation(code, classes[:, first]),
         "normalized_mi": float(share[first]),
-        "name": factors.labels.get(factors.names[first], factors.names[first]) if clear else "",
+        "name": factors.label(factors.names[first]) if clear else "",
         "shares": tuple(share.tolist()),
     }
 

@@ -54,17 +54,13 @@ class Scoring:
         """Whether every image is encoded at the end."""
         return bool(self.every_image)
 
-    def computes(self, name: str) -> bool:
-        """Tell whether a score of this name comes out at the end; a metric of several names them after itself."""
-        return any(f"{name}_".startswith(f"{metric}_") for metric in self.final)
-
 
 NO_SCORES = Scoring()
 
 
-def kept(earlier: Sequence[Score], metrics: Collection[str]) -> list[Score]:
-    """Select the earlier scores that none of the metrics computes; one of several names them after itself."""
-    return [score for score in earlier if not any(f"{score.name}_".startswith(f"{name}_") for name in metrics)]
+def comes_of(name: str, metrics: Collection[str]) -> bool:
+    """Tell whether one of the metrics gives the score of this name; a metric of several names them after itself."""
+    return any(f"{name}_".startswith(f"{metric}_") for metric in metrics)
 
 
 def compute_scores(

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from bvae.files import atomic_write
+
 if TYPE_CHECKING:
     import wandb
 
@@ -154,7 +156,8 @@ def record_wandb_run(loggers: Sequence[Logger], folder: Path) -> None:
         if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
             run = logger.experiment
             record = {key: getattr(run, key) for key in ("id", "project", "entity", "group", "name", "offline")}
-            (folder / _RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            with atomic_write(folder / _RUN_FILE) as partial:
+                partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def wandb_run_of(folder: Path, mode: str | None, what: str = "evaluation of") -> tuple[dict[str, str], str]:

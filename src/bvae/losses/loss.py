@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from bvae.losses.likelihoods import Bernoulli, Likelihood
@@ -14,6 +15,10 @@ class Posterior(NamedTuple):
 
     mean: Tensor
     log_variance: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw latents (B, D) with noise (B, D) from N(0, I): Section 2.4 of Kingma & Welling (2014)."""
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
 
 class Sample(NamedTuple):

@@ -187,7 +187,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: FactorGrid) -> lis
 
         def draw_map(axes: Axes) -> None:
             image = axes.imshow(place, cmap="RdBu_r", vmin=low, vmax=high)
-            axes.set(xlabel=factors.labels.get(positions[0]), ylabel=factors.labels.get(positions[1]))
+            axes.set(xlabel=factors.label(positions[0]), ylabel=factors.label(positions[1]))
             axes.figure.colorbar(image, ax=axes, shrink=0.85).outline.set_visible(False)
 
         plots.append(_plot("position", f"{_course(place)} over the positions", draw_map))

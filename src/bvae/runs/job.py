@@ -9,12 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bvae.files import atomic_write
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from bvae.files import atomic_write, take_lock
 
 _FILE = "job.json"
 
@@ -71,13 +66,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Raise RuntimeError where another process is at work in the folder, as far as its file system has locks."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("wb") as lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RuntimeError(f"another process is at work in {folder}: type another hydra.run.dir") from None
-            except OSError:
-                pass  # no locks here
+        if not take_lock(lock.fileno()):
+            raise RuntimeError(f"another process is at work in {folder}: type another hydra.run.dir")
         yield
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-# In files of earlier versions scores are val/… too; these are what is validated.
-_OF_VALIDATION = ("loss", "reconstruction", "kl", "information", "offset", "beta", "gamma", "capacity", "free_nats")
 
 
 class Column(NamedTuple):
@@ -38,16 +35,16 @@ def steps_done(row: Mapping[str, str]) -> int:
 
 def metrics_table(path: Path) -> dict[str, Column]:
     """Read each quantity that a `metrics.csv` holds, on one axis of steps done; empty where there is no file."""
+    columns, rows = read_rows(path) if path.is_file() else ([], [])
     found: dict[str, list[tuple[int, float]]] = {}
-    for row in read_rows(path)[1] if path.is_file() else ():
-        for name, value in row.items():
-            if value and name not in ("step", "epoch"):
-                found.setdefault(_name(name), []).append((steps_done(row), float(value)))
+    for column in columns:
+        points = [(steps_done(row), float(row[column])) for row in rows if row[column]]
+        if points and column not in ("step", "epoch"):
+            found[_name(column, columns)] = points
     return {name: Column(*np.array(points).T) for name, points in found.items()}
 
 
-def _name(column: str) -> str:
+def _name(column: str, columns: Collection[str]) -> str:
+    """Name a column as today: earlier versions called scores val/…, as what is validated, which is trained on too."""
     group, _, quantity = column.partition("/")
-    if group != "val" or quantity.startswith(_OF_VALIDATION):
-        return column
-    return f"scores/{quantity}"
+    return f"scores/{quantity}" if group == "val" and f"train/{quantity}" not in columns else column

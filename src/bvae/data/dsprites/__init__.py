@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bvae.data.datamodule import ImageDataModule
-from bvae.data.dsprites.image_set import FACTORS, MD5, URL, Archive, Download, DSprites, Rendered, Source
+from bvae.data.dsprites.image_set import MD5, URL, Archive, Download, DSprites, Rendered, Source
+from bvae.data.dsprites.render import FACTORS
 
 __all__ = ["FACTORS", "Archive", "DSprites", "DSpritesDataModule", "Download", "Rendered"]
 

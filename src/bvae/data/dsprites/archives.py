@@ -18,12 +18,12 @@ import numpy as np
 from bvae.data.dsprites.render import (
     FACTOR_NAMES,
     FACTOR_SIZES,
+    FACTORS,
     IMAGE_SIZE,
     NUM_IMAGES,
     ORIENTATIONS,
     POSITIONS,
     SCALES,
-    factors_of,
     pack,
     render_all,
     unpack,
@@ -81,7 +81,7 @@ def _check_layout(path: Path, shape: tuple[int, ...], dtype: np.dtype, classes: 
 
 def _latent_classes() -> np.ndarray:
     """(737280, 6) int64: colour, of which there is one, before the five factors."""
-    return np.pad(factors_of(np.arange(NUM_IMAGES)), ((0, 0), (1, 0)))
+    return np.pad(FACTORS.classes_of(np.arange(NUM_IMAGES)), ((0, 0), (1, 0)))
 
 
 def _latent_values() -> np.ndarray:

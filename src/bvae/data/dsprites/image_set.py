@@ -19,27 +19,17 @@ from bvae.data.dsprites import archives
 from bvae.data.dsprites.render import (
     FACTOR_NAMES,
     FACTOR_SIZES,
+    FACTORS,
     IMAGE_BYTES,
     IMAGE_SIZE,
     NUM_IMAGES,
-    SHAPE_NAMES,
     render_all,
 )
-from bvae.data.image_set import FactorGrid
 
 URL = (
     "https://raw.githubusercontent.com/deepmind/dsprites-dataset/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5"
 )
 MD5 = "b331c4447a651c44bf5e8ae09022e230"
-FACTORS = FactorGrid(
-    names=FACTOR_NAMES,
-    sizes=FACTOR_SIZES,
-    value_names={"shape": SHAPE_NAMES},
-    labels={"orientation": "rotation", "posX": "pos X", "posY": "pos Y"},
-    positions=("posX", "posY"),
-    angles=("orientation",),
-    categories=("shape",),
-)
 
 
 class Source(Protocol):

@@ -13,9 +13,20 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bvae.data.image_set import FactorGrid
+
 FACTOR_NAMES = ("shape", "scale", "orientation", "posX", "posY")
 FACTOR_SIZES = (3, 6, 40, 32, 32)  # the last varies fastest in the archive
 SHAPE_NAMES = ("square", "ellipse", "heart")
+FACTORS = FactorGrid(
+    names=FACTOR_NAMES,
+    sizes=FACTOR_SIZES,
+    value_names={"shape": SHAPE_NAMES},
+    labels={"orientation": "rotation", "posX": "pos X", "posY": "pos Y"},
+    positions=("posX", "posY"),
+    angles=("orientation",),
+    categories=("shape",),
+)
 NUM_IMAGES = int(np.prod(FACTOR_SIZES))
 IMAGE_SIZE = 64
 IMAGE_BYTES = IMAGE_SIZE * IMAGE_SIZE // 8
@@ -118,8 +129,3 @@ def pack(images: np.ndarray) -> np.ndarray:
 def unpack(packed: np.ndarray) -> np.ndarray:
     """(N, 512) uint8 -> (N, 64, 64) uint8 of 0/1."""
     return np.unpackbits(packed, axis=1).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-
-
-def factors_of(index: ArrayLike) -> np.ndarray:
-    """Class indices (N, 5) int64 of the images at positions (N,) of the archive, in the order of FACTOR_NAMES."""
-    return np.stack(np.unravel_index(np.asarray(index), FACTOR_SIZES), axis=-1).astype(np.int64, copy=False)
