@@ -14,7 +14,7 @@ from bvae import metrics
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import render
-from bvae.evaluation import Scoring, evaluate, evaluate_codes, read_codes, show
+from bvae.evaluation import Scoring, codes_of, evaluate, evaluate_codes, read_codes, show
 from bvae.evaluation.codes import sample_images
 from bvae.evaluation.features import dead_features
 from bvae.evaluation.pictures import pixels
@@ -54,7 +54,7 @@ def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
     torch.testing.assert_close(found.codes.mean, vae.encode(images).mean, rtol=1e-4, atol=1e-5)
     # Dead features are of the sample's images, whatever the codes are of.
     assert found.features == dead_features(vae, sample_images(data, 1_000, vae.device))
-    assert np.array_equal(found.codes.factors, factors.numpy())
+    assert np.array_equal(found.codes.factors.numpy(), factors.numpy())
     (distance,) = found.scores
     assert distance.value == pytest.approx(metrics.wasserstein_correlation(found.codes.mean))
     assert distance.n == 32
@@ -141,7 +141,7 @@ def test_names_are_no_markup_and_factors_without_variation_no_crash(tmp_path, ca
     factors = np.ones((30, 2), dtype=int)
     codes = np.random.default_rng(0).normal(size=(30, 3))
     found = evaluate_codes(
-        codes, factors, tmp_path, Scoring({"mig": metrics.MutualInformationGap()}), ["[red]a", "b [/m]"]
+        codes_of(codes, factors), tmp_path, Scoring({"mig": metrics.MutualInformationGap()}), ["[red]a", "b [/m]"]
     )
     show(found, tmp_path)
     report(tmp_path, found)
@@ -154,7 +154,7 @@ def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
     factors = np.stack(np.unravel_index(np.arange(20), (4, 5)), axis=1)
     codes = np.stack((factors[:, 1] * -1.0, factors[:, 0], np.zeros(20)), axis=1)
     chosen = Scoring({"mig": metrics.MutualInformationGap()})
-    found = evaluate_codes(codes, factors, tmp_path, chosen, ["hue", "size"])
+    found = evaluate_codes(codes_of(codes, factors), tmp_path, chosen, ["hue", "size"])
     assert found.scores[0].value == pytest.approx(1)
     rows = {row.unit: row for row in found.table}
     assert [(rows[u].name, rows[u].active) for u in range(3)] == [("size", True), ("hue", True), ("", False)]
@@ -162,14 +162,17 @@ def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
     assert np.isnan(rows[0].variance)
     assert (tmp_path / "scores.json").is_file()
     with pytest.raises(ValueError, match=r"need 2 names, got 1"):
-        evaluate_codes(codes, factors, tmp_path, chosen, ["hue"])
+        evaluate_codes(codes_of(codes, factors), tmp_path, chosen, ["hue"])
 
 
 def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
     path = tmp_path / "codes.npz"
     np.savez(path, codes=np.zeros((4, 2)), factors=np.zeros((4, 1), dtype=int), factor_names=["size"])
-    codes, factors, names = read_codes(path)
-    assert (codes.shape, factors.shape, names) == ((4, 2), (4, 1), ["size"])
+    codes, names = read_codes(path)
+    assert (codes.mean.shape, codes.log_variance, codes.factors.shape, names) == ((4, 2), None, (4, 1), ["size"])
+    np.savez(path, codes=np.zeros((4, 2)), factors=np.zeros((4, 1), dtype=int), log_variances=np.zeros((4, 3)))
+    with pytest.raises(ValueError, match=r"codes have the shape \(4, 2\), their log_variances \(4, 3\)"):
+        read_codes(path)
     np.savez(path, codes=np.zeros((4, 2)), labels=np.zeros(4))
     with pytest.raises(ValueError, match="lacks factors, it holds codes, labels"):
         read_codes(path)

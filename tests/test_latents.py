@@ -10,8 +10,9 @@ import torch
 
 from bvae.data import FACTOR_SIZES
 from bvae.data.dsprites import FACTORS
-from bvae.evaluation.codes import Codes, encode, sample_images
+from bvae.evaluation.codes import codes_of, encode, sample_images
 from bvae.evaluation.latent_table import latent_table, write_csv
+from bvae.metrics import Codes
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def codes() -> Codes:
     unit = [(factors[:, k] / (FACTOR_SIZES[k] - 1) - 0.5) * 3 for k in range(5)]
     means = np.stack((rng.normal(scale=0.01, size=5_000), unit[3], -unit[1], (unit[3] + unit[4]) / 2), axis=1)
     log_variances = np.log(np.tile([0.99, 0.001, 0.01, 0.04], (5_000, 1)))
-    return Codes(torch.from_numpy(means), torch.from_numpy(log_variances), factors)
+    return codes_of(means, factors, log_variances)
 
 
 def test_the_table_says_what_each_unit_follows(codes):
@@ -71,7 +72,7 @@ def test_encoding_goes_through_the_data_modules_images(cache_dir):
     vae = VAE(ConvEncoder(), ConvDecoder())
     codes, images = encode(vae, data), sample_images(data, 500, vae.device)
     assert codes.mean.shape == codes.log_variance.shape == (600, 10)
-    assert np.array_equal(images[:, 0].numpy(), render(*codes.factors[: len(images)].T))
+    assert np.array_equal(images[:, 0].numpy(), render(*codes.factors.numpy()[: len(images)].T))
     assert torch.allclose(codes.mean[: len(images)], vae.encode(images).mean, atol=1e-5)
 
 

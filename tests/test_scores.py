@@ -20,7 +20,8 @@ def taken() -> list[scores.Score]:
         "active_units": metrics.ActiveUnits(),
         "total_correlation": metrics.TotalCorrelation(),
     }
-    return scores.compute_scores(chosen, torch.cat((factors.double(), factors[:, :1].double()), dim=1), factors)
+    means = torch.cat((factors.double(), factors[:, :1].double()), dim=1)
+    return scores.compute_scores(chosen, metrics.Codes(means, None, factors))
 
 
 def test_a_score_is_written_with_what_makes_it_comparable(taken, tmp_path):
@@ -55,10 +56,39 @@ def test_a_score_that_cannot_be_taken_says_why_and_loses_no_other():
     codes, factors = torch.arange(4.0).repeat(5)[:, None], torch.tensor([[0], [0], [1], [1]]).repeat(5, 1)
     chosen = {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness(), "sap": None}
     text = {"active_units": metrics.ActiveUnits(threshold="abc")}
-    mig, irs, active_units = scores.compute_scores({**chosen, **text}, codes, factors)
+    mig, irs, active_units = scores.compute_scores({**chosen, **text}, metrics.Codes(codes, None, factors))
     assert math.isnan(active_units.value)
     assert "can't be computed" in active_units.protocol
     assert math.isnan(mig.value)
     assert mig.protocol == "can't be computed: the gap needs two units or more, got codes of shape (20, 1)"
     assert irs.value == pytest.approx(1 - 0.5 / 1.5)
     assert scores.readable(mig.value) == "–"
+
+
+class SampleVariance(metrics.CodesMetric):
+    """A score of samples, as a person writes one."""
+
+    looks_at_factors = False
+
+    def protocol(self, n):
+        return "variance of a sample of each posterior, mean over units"
+
+    def score(self, codes):
+        return float(codes.sample(seed=0).var(dim=0).mean())
+
+
+def test_a_score_of_samples_gets_the_posteriors_and_says_where_there_are_none():
+    means = torch.from_numpy(np.random.default_rng(0).normal(size=(20_000, 2)))
+    factors = torch.zeros(20_000, 1, dtype=torch.int64)
+    posteriors = metrics.Codes(means, torch.full_like(means, math.log(3)), factors)
+    (score,) = scores.compute_scores({"variance": SampleVariance()}, posteriors)
+    assert score.value == pytest.approx(1 + 3, rel=0.03)
+    (score,) = scores.compute_scores({"variance": SampleVariance()}, posteriors._replace(log_variance=None))
+    assert math.isnan(score.value)
+    assert "samples need the posteriors' log-variances" in score.protocol
+    metric = SampleVariance()
+    metric.update(means, factors, posteriors.log_variance)
+    with pytest.raises(ValueError, match="either every update has log_variances or none"):
+        metric.update(means, factors)
+    with pytest.raises(ValueError, match=r"must have the shape of the codes, got \(20000, 1\) and \(20000, 2\)"):
+        metric.update(means, factors, means[:, :1])

@@ -77,7 +77,7 @@ def evaluate(cfg: DictConfig) -> None:
             vae, step = None, 0
             read_from: dict[str, Any] = {kind: str(path.resolve())}
             if kind == "codes":
-                codes, factors, names = evaluation.read_codes(path)
+                codes, names = evaluation.read_codes(path)
             else:
                 checkpoint = path / "checkpoints" / "last.ckpt" if kind == "run" else path
                 import_own(resume.conf_folders())
@@ -107,7 +107,7 @@ def evaluate(cfg: DictConfig) -> None:
                 )
         if vae is None:
             with input_errors():
-                found = evaluation.evaluate_codes(codes, factors, output, scoring, names, read_from)
+                found = evaluation.evaluate_codes(codes, output, scoring, names, read_from)
         else:
             try:
                 found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from)

@@ -1,16 +1,16 @@
 """What a model has learned: codes, latent table, scores and pictures."""
 
-from bvae.evaluation.codes import Codes, encode, read_codes
+from bvae.evaluation.codes import codes_of, encode, read_codes
 from bvae.evaluation.evaluate import Evaluation, evaluate, evaluate_codes, show
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import Score, Scoring
 
 __all__ = [
-    "Codes",
     "Evaluation",
     "LatentUnit",
     "Score",
     "Scoring",
+    "codes_of",
     "encode",
     "evaluate",
     "evaluate_codes",

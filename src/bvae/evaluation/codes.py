@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +16,8 @@ from rich.progress import track
 from torch import Tensor
 
 from bvae.losses import Posterior, kl_divergence
-from bvae.metrics import check
+from bvae.metrics import Codes, check, check_codes
 from bvae.model import VAE, NotFinite, images_of
-
-
-class Codes(NamedTuple):
-    """The posteriors of N images, and the images' factors."""
-
-    mean: Tensor  # (N, D), on the CPU
-    log_variance: Tensor | None  # (N, D); none of an encoder that has no posterior
-    factors: np.ndarray  # (N, K) int; K is 0 where there are none
 
 
 @torch.no_grad()
@@ -58,7 +50,7 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
     mean, log_variance, all_factors = (kept[:n] for kept in codes)
     if not mean.isfinite().all():
         raise NotFinite("the encoder's means are NaN or infinite: the model has diverged")
-    return Codes(mean.float(), log_variance.float(), all_factors.numpy())
+    return Codes(mean.float(), log_variance.float(), all_factors)
 
 
 @torch.no_grad()
@@ -99,14 +91,16 @@ def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device
 def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int = 10_000) -> None:
     """Write codes for `read_codes`, with the mean KL of each unit: at most `most` of the rows, evenly spaced."""
     rows = slice(None, None, max(1, math.ceil(len(codes.mean) / most)))
-    arrays = {"codes": codes.mean[rows].numpy(), "factors": codes.factors[rows], "factor_names": np.array(factor_names)}
+    arrays = {"codes": codes.mean[rows], "factors": codes.factors[rows]}
     if codes.log_variance is not None:
-        arrays["kl"] = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0).numpy()
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        arrays["log_variances"] = codes.log_variance[rows]
+        arrays["kl"] = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0)
+    plain = {name: array.numpy() for name, array in arrays.items()}
+    np.savez_compressed(path, factor_names=np.array(factor_names), **plain)  # type: ignore[arg-type]
 
 
-def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
-    """Read codes (N, D), factors (N, K) and, where there are any, the factors' names (K,) of an `.npz`.
+def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
+    """Read an `.npz`: codes (N, D), factors (N, K) and, where there are any, log-variances (N, D) and factors' names.
 
     Raises ValueError for another file, for one without the arrays `codes` and `factors`, and for what can't be scored.
     """
@@ -122,6 +116,19 @@ def read_codes(path: Path) -> tuple[np.ndarray, np.ndarray, list[str] | None]:
     missing = {"codes", "factors"} - set(arrays)
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(arrays) or 'nothing'}")
-    names = arrays.get("factor_names")
     codes, factors = check(arrays["codes"], arrays["factors"])
-    return codes, factors, None if names is None else [str(name) for name in np.atleast_1d(names)]
+    log_variances = None
+    if "log_variances" in arrays:
+        log_variances = check_codes(arrays["log_variances"])
+        if log_variances.shape != codes.shape:
+            raise ValueError(f"{path}: codes have the shape {codes.shape}, their log_variances {log_variances.shape}")
+    names = arrays.get("factor_names")
+    return codes_of(codes, factors, log_variances), None if names is None else [
+        str(name) for name in np.atleast_1d(names)
+    ]
+
+
+def codes_of(codes: np.ndarray, factors: np.ndarray, log_variances: np.ndarray | None = None) -> Codes:
+    """Gather arrays: codes (N, D), factors (N, K) of any integers and perhaps log-variances (N, D)."""
+    log_variance = None if log_variances is None else torch.from_numpy(log_variances)
+    return Codes(torch.from_numpy(codes), log_variance, torch.from_numpy(factors.astype(np.int64)))

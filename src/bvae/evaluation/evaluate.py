@@ -16,11 +16,11 @@ from rich.console import Console
 from bvae.data import FactorGrid
 from bvae.evaluation import latent_table as tables
 from bvae.evaluation import pictures, scores
-from bvae.evaluation.codes import Codes, elbo_terms, encode, sample_images, write_codes
+from bvae.evaluation.codes import elbo_terms, encode, sample_images, write_codes
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
-from bvae.metrics import check
+from bvae.metrics import Codes, check
 from bvae.model import VAE
 
 _FEATURES_OF = 1000  # images, over which a feature that is constant is dead
@@ -75,11 +75,11 @@ def evaluate(
     training = vae.training
     vae.eval()
     codes = encode(vae, datamodule, every_image=final and scoring.of_every_image)
-    factors = getattr(datamodule, "factors", None) or named(codes.factors)
+    factors = getattr(datamodule, "factors", None) or named(codes.factors.numpy())
     table = latent_table(codes, factors)
     metrics = scoring.final if final else scoring.sample
     any_active = any(unit.active for unit in table)
-    computed = compute_scores(metrics, codes.mean, codes.factors, show=final, any_active=any_active)
+    computed = compute_scores(metrics, codes, show=final, any_active=any_active)
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(table, folder / "latents.csv")
     terms = {}
@@ -122,8 +122,7 @@ def evaluate(
 
 
 def evaluate_codes(
-    codes: np.ndarray,
-    factors: np.ndarray,
+    codes: Codes,
     folder: Path,
     scoring: Scoring = NO_SCORES,
     factor_names: Sequence[str] | None = None,
@@ -132,8 +131,7 @@ def evaluate_codes(
     """Score anybody's codes and write `scores.json`.
 
     Args:
-        codes: (N, D) float.
-        factors: (N, K) int.
+        codes: of N images, as `codes_of` or `read_codes` gives them.
         folder: where the file goes.
         scoring: what to score.
         factor_names: K, the factors'.
@@ -141,16 +139,15 @@ def evaluate_codes(
 
     Raises ValueError for arrays that can't be scored.
     """
-    codes, factors = check(codes, factors)
+    _, factors = check(codes.mean, codes.factors)
     if factor_names is not None and len(factor_names) != factors.shape[1]:
         raise ValueError(f"factors of shape {factors.shape} need {factors.shape[1]} names, got {len(factor_names)}")
     grid = named(factors, factor_names)
-    table_of = Codes(torch.from_numpy(codes), None, factors)
-    table = latent_table(table_of, grid)
-    computed = compute_scores(scoring.final, table_of.mean, torch.from_numpy(factors.astype(np.int64)))
+    table = latent_table(codes, grid)
+    computed = compute_scores(scoring.final, codes)
     folder.mkdir(parents=True, exist_ok=True)
     scores.write_json(computed, folder / "scores.json", source)
-    return Evaluation(table_of, grid, table, computed, source=source or {})
+    return Evaluation(codes, grid, table, computed, source=source or {})
 
 
 def named(classes: np.ndarray, names: Sequence[str] | None = None) -> FactorGrid | None:

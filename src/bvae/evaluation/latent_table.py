@@ -14,10 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bvae.data import FactorGrid
-from bvae.evaluation.codes import Codes
 from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
-from bvae.metrics import entropy, mutual_information
+from bvae.metrics import Codes, entropy, mutual_information
 
 # A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
 ACTIVE_BELOW = 0.85
@@ -48,10 +47,10 @@ def latent_table(codes: Codes, factors: FactorGrid | None) -> list[LatentUnit]:
     A unit is active where its posterior's mean variance lies under 0.85, and without a posterior where its code's
     variance lies over 0.01.
     """
-    means = codes.mean.numpy()
+    means, classes = codes.mean.numpy(), codes.factors.numpy()
     share = np.empty((means.shape[1], 0))
     if factors is not None:
-        share = mutual_information(means, codes.factors) / np.maximum(entropy(codes.factors), 1e-12)
+        share = mutual_information(means, classes) / np.maximum(entropy(classes), 1e-12)
     if codes.log_variance is None:
         variances = kls = np.full(means.shape[1], np.nan)
         actives, order = means.var(axis=0) > 0.01, np.argsort(share.max(axis=1))[::-1]
@@ -63,7 +62,7 @@ def latent_table(codes: Codes, factors: FactorGrid | None) -> list[LatentUnit]:
     for unit in order.tolist():
         row = LatentUnit(unit, float(variances[unit]), float(kls[unit]), bool(actives[unit]))
         if factors is not None:
-            row = replace(row, **_follows(means[:, unit], share[unit], codes.factors, factors, row.active))
+            row = replace(row, **_follows(means[:, unit], share[unit], classes, factors, row.active))
         rows.append(row)
     return rows
 

@@ -12,14 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
 
 from bvae.files import atomic_write
-from bvae.metrics import CodesMetric
+from bvae.metrics import Codes, CodesMetric
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
 _VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
@@ -65,18 +63,17 @@ def comes_of(name: str, metrics: Collection[str]) -> bool:
 
 def compute_scores(
     metrics: Mapping[str, CodesMetric],
-    codes: Tensor,
-    factors: Tensor | np.ndarray,
+    codes: Codes,
     show: bool = True,
     any_active: bool = True,
 ) -> list[Score]:
-    """Score codes (N, D) and factors (N, K) by each metric in turn.
+    """Score the codes of N images by each metric in turn.
 
     A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol.
 
     Args:
         metrics: by the names that their scores get; one of several scores names them itself.
-        codes, factors: as for the metrics.
+        codes: with the images' factors.
         show: say on the terminal which score is being computed.
         any_active: whether any unit of the model is active. Where none is, what is told of factors is the shape of
             its noise, which most scores look at however small it is: they aren't defined then.
@@ -88,7 +85,7 @@ def compute_scores(
             continue
         start = time.perf_counter()
         metric.reset()
-        metric.update(codes, factors)
+        metric.update(codes.mean, codes.factors, codes.log_variance)
         with console.status(f"Score: {name}") as status:
             if getattr(metric, "progress", False):
                 status.stop()  # it shows a bar of its own
@@ -96,7 +93,7 @@ def compute_scores(
             try:
                 if metric.looks_at_factors and not any_active:
                     raise ValueError("no unit is active: each posterior's mean variance is near the prior's")
-                result, protocol = metric.compute(), metric.protocol(len(codes))
+                result, protocol = metric.compute(), metric.protocol(len(codes.mean))
             except (TypeError, ValueError) as error:  # a setting that is text: better no score than no run
                 result, protocol = math.nan, f"can't be computed: {error}"
         metric.reset()
@@ -104,7 +101,7 @@ def compute_scores(
         seconds = time.perf_counter() - start
         for key, value in values.items():
             value = value.item() if hasattr(value, "item") else value
-            scores.append(Score(key, value, protocol, len(codes), metric.seed, seconds))
+            scores.append(Score(key, value, protocol, len(codes.mean), metric.seed, seconds))
     return scores
 
 

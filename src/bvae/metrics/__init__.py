@@ -1,12 +1,12 @@
 """Scores of codes against factors, for any model: each a pure function of arrays and a `torchmetrics.Metric`."""
 
-from bvae.metrics.arrays import check
+from bvae.metrics.arrays import check, check_codes
 from bvae.metrics.beta_vae import BetaVAEScore, beta_vae_score
 from bvae.metrics.dci import DCI, DCIScores, dci
 from bvae.metrics.explicitness import Explicitness, explicitness
 from bvae.metrics.factor_vae import FactorVAEScore, factor_vae_score
 from bvae.metrics.irs import InterventionalRobustness, interventional_robustness
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.mig import MutualInformationGap, mutual_information_gap
 from bvae.metrics.modularity import Modularity, modularity
 from bvae.metrics.mutual_information import discretize, entropy, mutual_information
@@ -26,6 +26,7 @@ __all__ = [
     "SAP",
     "ActiveUnits",
     "BetaVAEScore",
+    "Codes",
     "CodesMetric",
     "DCIScores",
     "Explicitness",
@@ -38,6 +39,7 @@ __all__ = [
     "active_units",
     "beta_vae_score",
     "check",
+    "check_codes",
     "dci",
     "discretize",
     "entropy",

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check, check_rows, varying
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.shared_values import SharedValues
 
 _BLOCK = 500  # points whose pairs are held at once
@@ -86,5 +85,5 @@ class BetaVAEScore(CodesMetric):
             f"{self.num_train:,} training and {self.num_test:,} test points"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return beta_vae_score(codes, factors, self.num_pairs, self.num_train, self.num_test, self.seed)
+    def score(self, codes: Codes) -> float:
+        return beta_vae_score(codes.mean, codes.factors, self.num_pairs, self.num_train, self.num_test, self.seed)

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.progress import Progress
-from torch import Tensor
 
 from bvae.metrics.arrays import check_parts, rows, split
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -150,9 +149,17 @@ class DCIScores(CodesMetric):
             f"{rows(n, self.num_train, self.num_test)}"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> dict[str, float]:
-        train, test = split(len(codes), self.num_train, self.num_test, self.seed)
-        scores = dci(codes[train], factors[train], codes[test], factors[test], self.learner, self.seed, self.progress)
+    def score(self, codes: Codes) -> dict[str, float]:
+        train, test = split(len(codes.mean), self.num_train, self.num_test, self.seed)
+        scores = dci(
+            codes.mean[train],
+            codes.factors[train],
+            codes.mean[test],
+            codes.factors[test],
+            self.learner,
+            self.seed,
+            self.progress,
+        )
         return {
             "dci_disentanglement": scores.disentanglement,
             "dci_completeness": scores.completeness,

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check_parts, rows, split
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 
 
 def explicitness(
@@ -70,6 +69,6 @@ class Explicitness(CodesMetric):
             f"{rows(n, self.num_train, self.num_test)}"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        train, test = split(len(codes), self.num_train, self.num_test, self.seed)
-        return explicitness(codes[train], factors[train], codes[test], factors[test])
+    def score(self, codes: Codes) -> float:
+        train, test = split(len(codes.mean), self.num_train, self.num_test, self.seed)
+        return explicitness(codes.mean[train], codes.factors[train], codes.mean[test], codes.factors[test])

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check, check_rows, varying
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.shared_values import SharedValues
 
 _BLOCK = 1_000  # batches held at once
@@ -106,5 +105,7 @@ class FactorVAEScore(CodesMetric):
             f"{self.num_test:,} test votes"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return factor_vae_score(codes, factors, self.batch_size, self.num_train, self.num_test, self.min_std, self.seed)
+    def score(self, codes: Codes) -> float:
+        return factor_vae_score(
+            codes.mean, codes.factors, self.batch_size, self.num_train, self.num_test, self.min_std, self.seed
+        )

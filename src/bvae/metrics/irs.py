@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check, check_rows, classes_of, varying
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.mutual_information import discretize
 
 
@@ -66,5 +65,5 @@ class InterventionalRobustness(CodesMetric):
             f"{self.num_bins} bins at most, over the largest deviation, mean over units weighted by the latter"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return interventional_robustness(codes, factors, self.quantile, self.num_bins)
+    def score(self, codes: Codes) -> float:
+        return interventional_robustness(codes.mean, codes.factors, self.quantile, self.num_bins)

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+
+class Codes(NamedTuple):
+    """The posteriors of N images, and the factors that the images were made from."""
+
+    mean: Tensor  # (N, D)
+    log_variance: Tensor | None  # (N, D); None for codes that aren't a posterior's
+    factors: Tensor  # (N, K) int; K is 0 where there are none
+
+    def sample(self, seed: int) -> Tensor:
+        """Draw one latent vector from each posterior: (N, D), on the CPU; raises ValueError without log-variances."""
+        if self.log_variance is None:
+            raise ValueError("samples need the posteriors' log-variances, and these codes are means only")
+        mean, log_variance = self.mean.cpu(), self.log_variance.cpu()
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed), dtype=mean.dtype)
+        return mean + (0.5 * log_variance).exp() * noise
 
 
 class CodesMetric(Metric, ABC):
@@ -29,6 +45,7 @@ class CodesMetric(Metric, ABC):
         """kwargs: those of `torchmetrics.Metric`."""
         super().__init__(**kwargs)
         self.add_state("codes", default=[], dist_reduce_fx="cat")
+        self.add_state("log_variances", default=[], dist_reduce_fx="cat")
         self.add_state("factors", default=[], dist_reduce_fx="cat")
 
     @abstractmethod
@@ -36,13 +53,18 @@ class CodesMetric(Metric, ABC):
         """How the score of n rows is computed, in a line to stand beside it."""
 
     @abstractmethod
-    def score(self, codes: Tensor, factors: Tensor) -> float | dict[str, float]:
-        """The score of all codes (N, D) and factors (N, K)."""
+    def score(self, codes: Codes) -> float | dict[str, float]:
+        """The score of all codes, or several scores by name."""
 
-    def update(self, codes: Tensor | np.ndarray, factors: Tensor | np.ndarray) -> None:
+    def update(
+        self,
+        codes: Tensor | np.ndarray,
+        factors: Tensor | np.ndarray,
+        log_variances: Tensor | np.ndarray | None = None,
+    ) -> None:
         """Add codes (B, D) and factors (B, K) of the same B images, or raise ValueError and add nothing.
 
-        D and K are those of the update before.
+        D and K are those of the update before. Posteriors' log-variances (B, D) are for scores of samples.
         """
         codes, factors = torch.as_tensor(codes), torch.as_tensor(factors)
         if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
@@ -51,13 +73,23 @@ class CodesMetric(Metric, ABC):
         for name, kept, new in (("codes", self.codes, codes), ("factors", self.factors, factors)):
             if len(kept) and kept[0].shape[1:] != new.shape[1:]:
                 raise ValueError(f"{name} had the shape {tuple(kept[0].shape)} before, got {tuple(new.shape)}")
+        if log_variances is not None:
+            log_variances = torch.as_tensor(log_variances)
+            if log_variances.shape != codes.shape:
+                shapes = f"{tuple(log_variances.shape)} and {tuple(codes.shape)}"
+                raise ValueError(f"log_variances must have the shape of the codes, got {shapes}")
+        if len(self.codes) and bool(len(self.log_variances)) != (log_variances is not None):
+            raise ValueError("either every update has log_variances or none")
         self.codes.append(codes)
         self.factors.append(factors)
+        if log_variances is not None:
+            self.log_variances.append(log_variances)
 
     def compute(self) -> Tensor | dict[str, Tensor]:
         if not len(self.codes):
             raise ValueError(f"{type(self).__name__} has no codes yet: call update(codes, factors) first")
-        score = self.score(dim_zero_cat(self.codes), dim_zero_cat(self.factors))
+        log_variance = dim_zero_cat(self.log_variances) if len(self.log_variances) else None
+        score = self.score(Codes(dim_zero_cat(self.codes), log_variance, dim_zero_cat(self.factors)))
         if isinstance(score, dict):
             return {name: _scalar(value) for name, value in score.items()}
         return _scalar(score)

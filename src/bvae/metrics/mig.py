@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check, varying
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.mutual_information import check_bins, entropy, mutual_information
 
 
@@ -49,5 +48,5 @@ class MutualInformationGap(CodesMetric):
             "gap of the two largest mutual informations over the factor's entropy, mean over factors"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return mutual_information_gap(codes, factors, self.num_bins)
+    def score(self, codes: Codes) -> float:
+        return mutual_information_gap(codes.mean, codes.factors, self.num_bins)

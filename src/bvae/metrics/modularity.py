@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check, varying
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.mutual_information import check_bins, mutual_information
 
 
@@ -53,5 +52,5 @@ class Modularity(CodesMetric):
             "mean over all units"
         )
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return modularity(codes, factors, self.num_bins)
+    def score(self, codes: Codes) -> float:
+        return modularity(codes.mean, codes.factors, self.num_bins)

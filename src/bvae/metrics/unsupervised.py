@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from bvae.metrics.arrays import check_codes
-from bvae.metrics.metric import CodesMetric
+from bvae.metrics.metric import Codes, CodesMetric
 
 
 def total_correlation(codes: ArrayLike) -> float:
@@ -83,8 +82,8 @@ class TotalCorrelation(CodesMetric):
     def protocol(self, n: int) -> str:
         return "Locatello et al. 2019: nats, of a Gaussian fitted to the posterior means"
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return total_correlation(codes)
+    def score(self, codes: Codes) -> float:
+        return total_correlation(codes.mean)
 
 
 class WassersteinCorrelation(CodesMetric):
@@ -96,8 +95,8 @@ class WassersteinCorrelation(CodesMetric):
     def protocol(self, n: int) -> str:
         return "Locatello et al. 2019: squared Wasserstein-2, of a Gaussian fitted to the posterior means"
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return wasserstein_correlation(codes)
+    def score(self, codes: Codes) -> float:
+        return wasserstein_correlation(codes.mean)
 
 
 class ActiveUnits(CodesMetric):
@@ -113,5 +112,5 @@ class ActiveUnits(CodesMetric):
     def protocol(self, n: int) -> str:
         return f"Burda et al. 2016: active units, whose posterior mean has a variance over {self.threshold}"
 
-    def score(self, codes: Tensor, factors: Tensor) -> float:
-        return active_units(codes, self.threshold)
+    def score(self, codes: Codes) -> float:
+        return active_units(codes.mean, self.threshold)

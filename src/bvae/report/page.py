@@ -74,7 +74,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
                 if frames is not None
             ],
             responses={
-                unit: figures.responses(means[:, unit], found.codes.factors, found.factors)
+                unit: figures.responses(means[:, unit], found.codes.factors.numpy(), found.factors)
                 for unit in active
                 if found.factors
             },
