@@ -113,7 +113,7 @@ def test_a_run_cannot_take_another_size_and_has_nothing_foreign_called(run, trai
     )
     refused(train(tmp_path, f"run={folder}", "trainer.max_steps=3"), "trainer.max_steps=3 is behind .*ckpt, step 6")
     config = folder / ".hydra" / "config.yaml"
-    config.write_text(config.read_text().replace("bvae.data.ImageDataModule", "os.system"))
+    config.write_text(config.read_text().replace("bvae.data.ImagesDataModule", "os.system"))
     refused(train(tmp_path, f"run={folder}"), "the configuration names data._target_=os.system, which no file of")
     refused(evaluate(tmp_path, f"run={folder}"), "the configuration names data._target_=os.system, which no file of")
 

@@ -20,12 +20,12 @@ from bvae.data import DSpritesDataModule, cache
 from bvae.data.dsprites.render import NUM_IMAGES, render_all
 from bvae.files import locked
 
-SHAPE = (NUM_IMAGES, 512)
+ROW = (512,)
 
 
 def blocks_of(value: int):
     block = np.full((NUM_IMAGES // 8, 512), value, dtype=np.uint8)
-    return lambda: (block for _ in range(8))
+    return lambda: (NUM_IMAGES, (block for _ in range(8)))
 
 
 def must_not_render():
@@ -56,16 +56,16 @@ def test_a_run_that_finds_the_cache_is_ready_within_a_second(cache_dir):
 
 def test_a_whole_file_is_kept_and_a_damaged_one_is_made_again(tmp_path):
     path = tmp_path / "cache.h5"
-    cache.prepare(path, SHAPE, {"source": "ones"}, blocks_of(1))
-    cache.prepare(path, SHAPE, {"source": "ones"}, must_not_render)
+    cache.prepare(path, ROW, {"source": "ones"}, blocks_of(1))
+    cache.prepare(path, ROW, {"source": "ones"}, must_not_render)
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
         file.write(b"damage")
-    cache.prepare(path, SHAPE, {"source": "twos"}, blocks_of(2))
+    cache.prepare(path, ROW, {"source": "twos"}, blocks_of(2))
     assert cache.open_images(path)[-1, -1] == 2
     with path.open("r+b") as file:
         file.truncate(1000)
-    cache.prepare(path, SHAPE, {"source": "threes"}, blocks_of(3))
+    cache.prepare(path, ROW, {"source": "threes"}, blocks_of(3))
     assert cache.open_images(path)[0, 0] == 3
 
 
@@ -75,7 +75,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
         raise ValueError("the source broke")
 
     with pytest.raises(ValueError, match="the source broke"):
-        cache.prepare(tmp_path / "cache.h5", SHAPE, {"source": "broken"}, broken)
+        cache.prepare(tmp_path / "cache.h5", ROW, {"source": "broken"}, lambda: (NUM_IMAGES, broken()))
     assert [path.name for path in tmp_path.iterdir()] == ["cache.h5.lock"]
 
 
@@ -85,7 +85,7 @@ def test_no_room_is_said_in_a_sentence_and_the_old_file_stays(tmp_path, monkeypa
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=10_000_000))
     with pytest.raises(OSError, match=r"no room in .*: 377 MB are needed, 10 MB are free"):
-        cache.prepare(old, SHAPE, {"source": "ones"}, blocks_of(1))
+        cache.prepare(old, ROW, {"source": "ones"}, blocks_of(1))
     assert old.read_bytes() == b"damaged, but not ours to lose"
 
 
@@ -107,18 +107,18 @@ def nobody(folder: Path) -> Iterator[None]:
 
 
 def test_a_whole_file_is_served_from_a_folder_that_can_not_be_written(tmp_path):
-    cache.prepare(tmp_path / "cache.h5", SHAPE, {"source": "ones"}, blocks_of(1))
+    cache.prepare(tmp_path / "cache.h5", ROW, {"source": "ones"}, blocks_of(1))
     (tmp_path / "cache.h5.lock").unlink()
     with nobody(tmp_path):
-        cache.prepare(tmp_path / "cache.h5", SHAPE, {"source": "ones"}, must_not_render)
+        cache.prepare(tmp_path / "cache.h5", ROW, {"source": "ones"}, must_not_render)
         assert cache.open_images(tmp_path / "cache.h5")[0, 0] == 1
         with pytest.raises(OSError, match=r"^can't write .*other\.h5: Permission denied; choose .* data\.cache_dir="):
-            cache.prepare(tmp_path / "other.h5", SHAPE, {"source": "ones"}, must_not_render)
+            cache.prepare(tmp_path / "other.h5", ROW, {"source": "ones"}, must_not_render)
     (tmp_path / "cache.h5").chmod(0o200)
     with nobody(tmp_path), pytest.raises(OSError, match=r"^can't read .*cache\.h5: Permission denied; have its owner"):
-        cache.prepare(tmp_path / "cache.h5", SHAPE, {"source": "ones"}, must_not_render)
+        cache.prepare(tmp_path / "cache.h5", ROW, {"source": "ones"}, must_not_render)
     (tmp_path / "cache.h5").chmod(0o600)
-    cache.prepare(tmp_path / "cache.h5", SHAPE, {"source": "ones"}, must_not_render)  # what can't be read isn't damaged
+    cache.prepare(tmp_path / "cache.h5", ROW, {"source": "ones"}, must_not_render)  # what can't be read isn't damaged
 
 
 def test_the_default_folder_is_the_users_own_and_shared(tmp_path, monkeypatch, caplog):
@@ -171,7 +171,7 @@ def _prepare_and_report(path: Path, made: multiprocessing.Queue) -> None:
         time.sleep(0.5)
         return blocks_of(7)()
 
-    cache.prepare(path, SHAPE, {"source": "sevens"}, blocks)
+    cache.prepare(path, ROW, {"source": "sevens"}, blocks)
 
 
 def test_of_processes_that_start_together_one_makes_the_file(tmp_path):

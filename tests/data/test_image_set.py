@@ -9,7 +9,7 @@ from lightning import Trainer
 
 from bvae import Training
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from bvae.data import FactorGrid, ImageDataModule
+from bvae.data import Card, FactorGrid, ImagesDataModule
 from bvae.evaluation import evaluate
 from bvae.losses import Beta
 from bvae.report import report
@@ -20,6 +20,7 @@ class Colours:
 
     shape = (3, 16, 16)
     factors = FactorGrid(("brightness", "channel"), (8, 3), categories=("channel",))
+    card = Card("colours", "Brightness and channel.", "here", "none", "nobody (2026)")
 
     def prepare(self, folder):
         pass
@@ -43,7 +44,7 @@ class Colours:
 @pytest.mark.parametrize(("encoder", "decoder"), [(ConvEncoder, ConvDecoder), (MLPEncoder, MLPDecoder)])
 @pytest.mark.parametrize("on_device", [False, True])
 def test_images_of_another_shape_are_trained_on_and_drawn_in_colour(encoder, decoder, on_device, tmp_path):
-    data = ImageDataModule(Colours(), cache_dir=str(tmp_path), batch_size=4, val_fraction=0.25, on_device=on_device)
+    data = ImagesDataModule(Colours(), cache_dir=str(tmp_path), batch_size=4, val_fraction=0.25, on_device=on_device)
     networks = (network(latent_dim=3, image_shape=Colours.shape) for network in (encoder, decoder))
     training = Training(*networks, Beta())
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -56,6 +57,7 @@ def test_images_of_another_shape_are_trained_on_and_drawn_in_colour(encoder, dec
     assert found.factors.names == ("brightness", "channel")
     page = report(tmp_path, found).read_text(encoding="utf-8")
     assert "brightness" in page
+    assert "nobody (2026)" in page
 
 
 def test_what_does_not_fit_together_is_refused():

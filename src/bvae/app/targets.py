@@ -19,6 +19,7 @@ _RENAMED = {
     "bvae.callbacks.MetricsFile": "bvae.loggers.MetricsFile",
     "bvae.callbacks.WandbRun": "bvae.loggers.WandbRun",
     "bvae.callbacks.wandb_settings": "bvae.loggers.wandb_settings",
+    "bvae.data.ImageDataModule": "bvae.data.ImagesDataModule",
     "least_deviation": "min_std",
 }
 _ALWAYS_THERE = ("bvae", "lightning", "sklearn", "torch")

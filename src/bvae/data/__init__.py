@@ -1,17 +1,21 @@
 """Datasets: what one is, the one LightningDataModule that serves them, and dSprites."""
 
-from bvae.data.datamodule import ImageDataModule
+from bvae.data.cached import CachedImages
+from bvae.data.datamodule import ImagesDataModule
 from bvae.data.dsprites import DSprites, DSpritesDataModule
 from bvae.data.dsprites.render import FACTOR_NAMES, FACTOR_SIZES, render
-from bvae.data.image_set import FactorGrid, ImageSet
+from bvae.data.image_set import Card, FactorGrid, Factors, ImageSet
 
 __all__ = [
     "FACTOR_NAMES",
     "FACTOR_SIZES",
+    "CachedImages",
+    "Card",
     "DSprites",
     "DSpritesDataModule",
     "FactorGrid",
-    "ImageDataModule",
+    "Factors",
     "ImageSet",
+    "ImagesDataModule",
     "render",
 ]

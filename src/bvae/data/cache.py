@@ -17,6 +17,8 @@ import numpy as np
 from bvae.files import atomic_write, check_room, locked
 
 ENVIRONMENT = "BVAE_CACHE_DIR"
+_DIGEST_BLOCK = 2**20  # bytes
+_DIGEST_BLOCKS = 2**10
 _log = logging.getLogger(__name__)
 
 
@@ -33,55 +35,89 @@ def default_folder() -> Path:
     return Path("data").absolute()
 
 
+def name_of(path: Path) -> str:
+    """Name what is made of a file: another file, or one that has changed, gives another name.
+
+    Raises FileNotFoundError where there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    stat = path.stat()
+    return hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:8]
+
+
 def prepare(
-    path: Path, shape: tuple[int, ...], about: Mapping[str, Any], blocks: Callable[[], Iterable[np.ndarray]]
+    path: Path,
+    row: tuple[int, ...],
+    about: Mapping[str, Any],
+    make: Callable[[], tuple[int, Iterable[np.ndarray]]],
+    dtype: type = np.uint8,
 ) -> None:
     """Make the cache file unless it's there and whole; of processes that ask at once, one makes it.
 
     Args:
-        path: the file, HDF5: `images` uint8 in the set's order and, as attributes, `sha256` of their bytes and what is
-            to be known about them.
-        shape: of all images, (N, …).
-        about: those attributes.
-        blocks: yields the images, (n, …) uint8 at a time.
+        path: the file, HDF5: `images` in the set's order and, as attributes, the `sha256` of their bytes, their
+            `maximum` and what is to be known about them.
+        row: the shape of one image.
+        about: those attributes. A file with another `key` among them is made again.
+        make: gives how many images there are at most, and the images, (n, …) at a time.
+        dtype: of the images.
 
     A file that is whole needs no lock and no folder that can be written. Raises OSError where the file can't be read or
     can't be written; one that stood there before is then left as it was.
     """
-    if _is_intact(path, shape):
+    if _is_intact(path, row, about.get("key"), dtype):
         return
     with locked(path):
-        if _is_intact(path, shape):  # by now
+        if _is_intact(path, row, about.get("key"), dtype):  # by now
             return
-        if path.exists():
-            _log.warning("%s is damaged and is made again", path)
-        check_room(path.parent, math.prod(shape))
-        images = blocks()  # a source that can't be had is no failure to write
+        count, images = make()  # a source that can't be had is no failure to write
+        check_room(path.parent, count * math.prod(row) * np.dtype(dtype).itemsize)
         with atomic_write(path) as partial:
-            _write(partial, shape, about, images)
+            _write(partial, (count, *row), dtype, about, images)
 
 
 def open_images(path: Path) -> np.ndarray:
-    """Memory-map the cache file's images: (N, …) uint8."""
+    """Memory-map the cache file's images: (N, …)."""
     with h5py.File(path, "r", locking=False) as file:
-        offset, shape = file["images"].id.get_offset(), file["images"].shape
-    return np.memmap(path, np.uint8, "r", offset, shape)
+        images = file["images"]
+        offset, shape, count = images.id.get_offset(), images.shape, file.attrs.get("count", len(images))
+        return np.memmap(path, images.dtype, "r", offset, shape)[:count]
 
 
-def _write(path: Path, shape: tuple[int, ...], about: Mapping[str, Any], blocks: Iterable[np.ndarray]) -> None:
-    digest = hashlib.sha256()
+def read_about(path: Path) -> dict[str, Any]:
+    """Read what the cache file says about its images."""
+    with h5py.File(path, "r", locking=False) as file:
+        return dict(file.attrs)
+
+
+def _write(
+    path: Path, shape: tuple[int, ...], dtype: type, about: Mapping[str, Any], blocks: Iterable[np.ndarray]
+) -> None:
     with h5py.File(path, "w", locking=False) as file:
-        images = file.create_dataset("images", shape, np.uint8)
-        start = 0
+        images = file.create_dataset("images", shape, dtype)
+        count, maximum = 0, 0.0
         for block in blocks:
-            images[start : start + len(block)] = block
-            digest.update(block.data)
-            start += len(block)
-        file.attrs.update(about)
-        file.attrs["sha256"] = digest.hexdigest()
+            images[count : count + len(block)] = block
+            count += len(block)
+            maximum = max(maximum, float(block.max(initial=0)))
+        file.attrs.update({**about, "count": count, "maximum": maximum})
+    digest = _digest(open_images(path))
+    with h5py.File(path, "r+", locking=False) as file:
+        file.attrs["sha256"] = digest
 
 
-def _is_intact(path: Path, shape: tuple[int, ...]) -> bool:
+def _digest(images: np.ndarray) -> str:
+    """Hash the images' bytes: all, or of more than 1 GiB as much, spread evenly."""
+    raw = images.reshape(-1).view(np.uint8)
+    starts = range(0, len(raw), _DIGEST_BLOCK)
+    digest = hashlib.sha256()
+    for start in starts[:: max(1, len(starts) // _DIGEST_BLOCKS)]:
+        digest.update(raw[start : start + _DIGEST_BLOCK].data)
+    return digest.hexdigest()
+
+
+def _is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) -> bool:
     try:
         path.open("rb").close()
     except FileNotFoundError:
@@ -91,9 +127,14 @@ def _is_intact(path: Path, shape: tuple[int, ...]) -> bool:
         raise OSError(f"can't read {path}: {error.strerror}; {hint}") from error
     try:
         with h5py.File(path, "r", locking=False) as file:
-            if file["images"].shape != shape or file["images"].dtype != np.uint8:
-                return False
+            fits = file["images"].shape[1:] == row and file["images"].dtype == dtype
             expected = file.attrs["sha256"]
-        return hashlib.sha256(open_images(path).data).hexdigest() == expected
+            if not fits or file.attrs.get("key") != key:
+                _log.info("%s is of other images, and is made again", path)
+                return False
+        if _digest(open_images(path)) == expected:
+            return True
     except (OSError, KeyError, ValueError):
-        return False
+        pass
+    _log.warning("%s is damaged and is made again", path)
+    return False

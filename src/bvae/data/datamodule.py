@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,21 +14,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from bvae.data import cache
-from bvae.data.image_set import FactorGrid, ImageSet
+from bvae.data.image_set import FactorGrid, Factors, ImageSet
 
 
 class Positions(Dataset):
     """What the batches of images that are on the device already hold: their positions in the set."""
 
     def __init__(self, images: ImageSet) -> None:
-        self.factors = images.factors
+        self.images = images
 
     def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Take positions (B,) as a tensor, and the images' factors (B, K) int64."""
-        classes = (
-            self.factors.classes_of(indices) if self.factors is not None else np.empty((len(indices), 0), np.int64)
-        )
-        return torch.from_numpy(indices), torch.from_numpy(classes)
+        """Take positions (B,) as a tensor, and the images' factors (B, K)."""
+        factors = self.images.factors
+        if isinstance(factors, FactorGrid):
+            return torch.from_numpy(indices), torch.from_numpy(factors.classes_of(indices))
+        return torch.from_numpy(indices), self.images[indices][1]
 
 
 class Batches(Dataset):
@@ -102,7 +104,7 @@ class Resumable(DataLoader):
         """Nothing to take back."""
 
 
-class ImageDataModule(LightningDataModule):
+class ImagesDataModule(LightningDataModule):
     """The images of a set, with their factors where they have any.
 
     A batch is images (B, C, H, W) in [0, 1] and factors (B, K), class indices. It leaves the loader as it travels, see
@@ -136,57 +138,90 @@ class ImageDataModule(LightningDataModule):
         for name, (value, least) in {**numbers, "num_workers": (num_workers, 0)}.items():
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"data.{name} must be an integer of {least} or more, got {value!r}")
-        n = len(images)
-        if batch_size > n:
-            raise ValueError(f"data.batch_size must be at most {n}, all the images, got {batch_size}")
         if not isinstance(on_device, bool):  # Hydra reads "no" and "off" as text, which would count as true
             raise ValueError(f"data.on_device must be true or false, got {on_device!r}")
         if isinstance(val_fraction, str) or not 0 <= val_fraction < 1:
             raise ValueError(f"data.val_fraction must be 0 or more and under 1, got {val_fraction!r}")
-        held_out = round(val_fraction * n)
-        if val_fraction and not 0 < held_out < n:
-            raise ValueError(
-                f"data.val_fraction={val_fraction} holds out {held_out:,} of {n:,} images; hold out one or "
-                "more, leave one or more to train on, or set 0"
-            )
         self.image_set = images
         self.cache_dir = cache.default_folder() if cache_dir is None else Path(cache_dir).expanduser().resolve()
         self.batch_size = batch_size
         self.val_fraction = val_fraction
-        self.eval_images = min(eval_images, n)
+        self.eval_images = eval_images
         self.seed = seed
         self.num_workers = num_workers
         self.on_device = on_device
-        self.train_size = n - held_out  # how many images are trained on
         self._is_loaded = False
         self._resident: Tensor | None = None
+        with suppress(RuntimeError):  # of a set that knows how many images it has only once it is loaded
+            self._check_sizes()
+
+    @classmethod
+    def of(
+        cls,
+        images: Callable[..., ImageSet],
+        cache_dir: str | None = None,
+        batch_size: int = 64,
+        val_fraction: float = 0.0,
+        eval_images: int = 10_000,
+        seed: int = 0,
+        num_workers: int = 0,
+        on_device: bool = False,
+        **options: Any,
+    ) -> ImagesDataModule:
+        """Serve `images(**options)`, so that a configuration has the options of the set beside those of the module."""
+        return cls(images(**options), cache_dir, batch_size, val_fraction, eval_images, seed, num_workers, on_device)
 
     @property
-    def factors(self) -> FactorGrid | None:
+    def factors(self) -> Factors | None:
         """The factors of the images, None where they have none."""
         return self.image_set.factors
+
+    @property
+    def held_out(self) -> int:
+        """How many images are held out for validation."""
+        return round(self.val_fraction * len(self.image_set))
+
+    @property
+    def train_size(self) -> int:
+        """How many images are trained on."""
+        return len(self.image_set) - self.held_out
 
     def prepare_data(self) -> None:
         """Make what the set needs; raises ValueError or OSError in one sentence where that can't be."""
         self.image_set.prepare(self.cache_dir)
+        self.image_set.load(self.cache_dir)
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError for sizes that don't go with the number of images."""
+        n = len(self.image_set)
+        if n < 2:
+            raise ValueError(f"two images or more are needed, got {n}")
+        if self.batch_size > n:
+            raise ValueError(f"data.batch_size must be at most {n}, all the images, got {self.batch_size}")
+        if self.val_fraction and not 0 < self.held_out < n:
+            raise ValueError(
+                f"data.val_fraction={self.val_fraction} holds out {self.held_out:,} of {n:,} images; hold out one or "
+                "more, leave one or more to train on, or set 0"
+            )
 
     def setup(self, stage: str | None = None) -> None:
         """Load the set, and choose the images held out and those for evaluation."""
         self.image_set.load(self.cache_dir)
+        self._check_sizes()
         self._is_loaded = True
         n = len(self.image_set)
         order = np.random.default_rng(self.seed).permutation(n)
-        held_out = n - self.train_size
-        self._val_indices, self._train_indices = np.sort(order[:held_out]), np.sort(order[held_out:])
+        self._val_indices, self._train_indices = np.sort(order[: self.held_out]), np.sort(order[self.held_out :])
         self._eval_indices = np.random.default_rng(0).permutation(n)[: self.eval_images]
 
     def images(self, n: int) -> Tensor:
         """Decode n images (n, C, H, W), the first of those for evaluation, to try a model on without a Trainer."""
-        if not 1 <= n <= self.eval_images:
-            raise ValueError(f"n must be 1 to data.eval_images={self.eval_images:,}, got {n!r}")
         if not self._is_loaded:
             self.prepare_data()
             self.setup()
+        if not 1 <= n <= len(self._eval_indices):
+            raise ValueError(f"n must be 1 to data.eval_images={len(self._eval_indices):,}, got {n!r}")
         return self.image_set.decode(self.image_set[self._eval_indices[:n]][0])
 
     def _batches(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +13,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class FactorGrid:
-    """The K factors of a set that holds an image of each combination of their classes, the last varying fastest."""
+class Factors:
+    """The K factors that images were made from: their names, how many classes each has, and what kind each is."""
 
     names: tuple[str, ...]
-    sizes: tuple[int, ...]  # how many classes each has
+    sizes: tuple[int, ...]  # how many classes, or different values, each has
     value_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the classes of some
     labels: Mapping[str, str] = field(default_factory=dict)  # what people call some, such as "pos X" for "posX"
     positions: tuple[str, ...] = ()  # the horizontal and the vertical one, where there are two
@@ -34,9 +35,35 @@ class FactorGrid:
         """Call a factor what people do."""
         return self.labels.get(name, name)
 
+
+class FactorGrid(Factors):
+    """The factors of a set that holds one image of each combination of their classes, the last varying fastest."""
+
+    def __len__(self) -> int:
+        return math.prod(self.sizes)
+
     def classes_of(self, indices: np.ndarray) -> np.ndarray:
         """Compute the classes (N, K) int64 of the images at positions (N,) of the set."""
         return np.stack(np.unravel_index(np.asarray(indices), self.sizes), axis=-1).astype(np.int64, copy=False)
+
+
+def named(classes: np.ndarray, names: Sequence[str] | None = None) -> Factors | None:
+    """Describe factors (N, K) of which no more is known than perhaps their names; None where K is 0."""
+    if not classes.shape[1]:
+        return None
+    numbered = (f"factor {k}" for k in range(classes.shape[1]))
+    return Factors(tuple(names or numbered), tuple(len(np.unique(column)) for column in classes.T))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a dataset is, where it comes from and what may be done with it."""
+
+    name: str  # as `data=` has it
+    about: str  # a sentence
+    source: str  # where its makers keep it
+    licence: str
+    citation: str
 
 
 class ImageSet(Protocol):
@@ -48,8 +75,13 @@ class ImageSet(Protocol):
         ...
 
     @property
-    def factors(self) -> FactorGrid | None:
-        """What the images were made from; None for images without."""
+    def factors(self) -> Factors | None:
+        """What the images were made from, once they are loaded; None for images without."""
+        ...
+
+    @property
+    def card(self) -> Card | None:
+        """What the report says of the dataset; None for nothing."""
         ...
 
     def prepare(self, folder: Path) -> None:
@@ -61,7 +93,7 @@ class ImageSet(Protocol):
         ...
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """How many images there are, once they are loaded."""
         ...
 
     def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:

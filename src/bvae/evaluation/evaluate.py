@@ -13,7 +13,7 @@ from lightning import LightningDataModule
 from PIL.Image import Image
 from rich.console import Console
 
-from bvae.data import FactorGrid
+from bvae.data.image_set import Card, Factors, named
 from bvae.evaluation import latent_table as tables
 from bvae.evaluation import pictures, scores
 from bvae.evaluation.codes import elbo_terms, encode, sample_images, write_codes
@@ -31,7 +31,7 @@ class Evaluation:
     """What `evaluate` finds; of pixels (…, H, W, C), uint8."""
 
     codes: Codes
-    factors: FactorGrid | None
+    factors: Factors | None
     table: list[LatentUnit]
     scores: list[Score]
     originals: np.ndarray | None = None  # pixels of a few images, (n, H, W, C)
@@ -42,6 +42,7 @@ class Evaluation:
     features: Sequence[LayerFeatures] = ()
     source: Mapping[str, Any] = field(default_factory=dict)  # the file that was evaluated, and its steps
     terms: Mapping[str, float] = field(default_factory=dict)  # of the ELBO, see `elbo_terms`
+    card: Card | None = None  # of the dataset
 
 
 @torch.compiler.set_stance("force_eager")  # its batches of other sizes would each be compiled for
@@ -118,6 +119,7 @@ def evaluate(
         features=features,
         source=source,
         terms=terms,
+        card=getattr(getattr(datamodule, "image_set", None), "card", None),
     )
 
 
@@ -148,14 +150,6 @@ def evaluate_codes(
     folder.mkdir(parents=True, exist_ok=True)
     scores.write_json(computed, folder / "scores.json", source)
     return Evaluation(codes, grid, table, computed, source=source or {})
-
-
-def named(classes: np.ndarray, names: Sequence[str] | None = None) -> FactorGrid | None:
-    """Describe factors (N, K) of which no more is known than perhaps their names; None where K is 0."""
-    if not classes.shape[1]:
-        return None
-    numbered = (f"factor {k}" for k in range(classes.shape[1]))
-    return FactorGrid(tuple(names or numbered), tuple(len(np.unique(column)) for column in classes.T))
 
 
 def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from bvae.data import FactorGrid
+from bvae.data.image_set import Factors
 from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import Codes, entropy, mutual_information
@@ -41,7 +41,7 @@ class LatentUnit:
     shares: tuple[float, ...] = ()  # the information with each factor over the factor's entropy
 
 
-def latent_table(codes: Codes, factors: FactorGrid | None) -> list[LatentUnit]:
+def latent_table(codes: Codes, factors: Factors | None) -> list[LatentUnit]:
     """Tabulate the units, the one with the most KL first, or without posteriors the one that tells most of a factor.
 
     A unit is active where its posterior's mean variance lies under 0.85, and without a posterior where its code's
@@ -68,7 +68,7 @@ def latent_table(codes: Codes, factors: FactorGrid | None) -> list[LatentUnit]:
 
 
 def _follows(
-    code: np.ndarray, share: np.ndarray, classes: np.ndarray, factors: FactorGrid, active: bool
+    code: np.ndarray, share: np.ndarray, classes: np.ndarray, factors: Factors, active: bool
 ) -> dict[str, Any]:
     """Work out what a unit's row says of the factors."""
     first = share.argmax()

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bvae.data import FactorGrid
+from bvae.data.image_set import Factors
 from bvae.runs.metrics_table import Column, metrics_table
 
 _INK = "#010203"  # stands for the page's text colour, which depends on the room's light
@@ -155,7 +155,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
         return None
 
 
-def responses(code: np.ndarray, classes: np.ndarray, factors: FactorGrid) -> list[Plot]:
+def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[Plot]:
     """Draw how the mean of a unit moves with each factor, all else averaged: after Fig. 7 of Burgess et al. (2018).
 
     A map of the positions, where two factors are positions, and a curve for each other factor, with a line for each

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bvae.data.datamodule import ImageDataModule
+from bvae.data.datamodule import ImagesDataModule
 from bvae.data.dsprites.image_set import MD5, URL, Archive, Download, DSprites, Rendered, Source
 from bvae.data.dsprites.render import FACTORS
 
 __all__ = ["FACTORS", "Archive", "DSprites", "DSpritesDataModule", "Download", "Rendered"]
 
 
-class DSpritesDataModule(ImageDataModule):
-    """`ImageDataModule(DSprites(), …)`, with the arguments that run folders of earlier versions record.
+class DSpritesDataModule(ImagesDataModule):
+    """`ImagesDataModule(DSprites(), …)`, with the arguments that run folders of earlier versions record.
 
     Args:
         source: `render`, `file` or `download`, see `Rendered`, `Archive` and `Download`.
         path: the archive of `file`.
         url: what `download` fetches.
         md5: of that file.
-        arguments: as for `ImageDataModule`.
+        arguments: as for `ImagesDataModule`.
     """
 
     def __init__(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bvae.data import cache
+from bvae.data.cached import CachedImages
 from bvae.data.download import download
 from bvae.data.dsprites import archives
 from bvae.data.dsprites.render import (
@@ -25,11 +25,20 @@ from bvae.data.dsprites.render import (
     NUM_IMAGES,
     render_all,
 )
+from bvae.data.image_set import Card
 
 URL = (
     "https://raw.githubusercontent.com/deepmind/dsprites-dataset/master/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.hdf5"
 )
 MD5 = "b331c4447a651c44bf5e8ae09022e230"
+CARD = Card(
+    name="dsprites",
+    about="737,280 binary images of 64×64, one for each combination of five factors: a sprite's shape, scale, "
+    "orientation and position. Rendered here from their closed form.",
+    source="https://github.com/deepmind/dsprites-dataset",
+    licence="Apache-2.0",
+    citation="Matthey, Higgins, Hassabis & Lerchner (2017): dSprites, disentanglement testing sprites dataset",
+)
 
 
 class Source(Protocol):
@@ -73,11 +82,7 @@ class Archive:
 
     @property
     def name(self) -> str:
-        if not self.path.is_file():
-            raise FileNotFoundError(f"there is no file {self.path}")
-        stat = self.path.stat()  # a changed archive is another source
-        key = hashlib.sha256(f"{self.path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:8]
-        return f"file-{key}"
+        return f"file-{cache.name_of(self.path)}"
 
     def describe(self) -> str:
         return str(self.path)
@@ -121,7 +126,7 @@ def unpack(packed: Tensor) -> Tensor:
     return pixels.view(-1, 1, IMAGE_SIZE, IMAGE_SIZE)
 
 
-class DSprites:
+class DSprites(CachedImages):
     """All 737,280 images of dSprites (Matthey et al. 2017), memory-mapped from a cache file, eight pixels a byte.
 
     Args:
@@ -130,43 +135,28 @@ class DSprites:
 
     shape = (1, IMAGE_SIZE, IMAGE_SIZE)
     factors = FACTORS
+    card = CARD
 
     def __init__(self, source: Source | None = None) -> None:
+        super().__init__()
         self.source = source if source is not None else Rendered()
-        self._path: Path | None = None
-        self._images: np.ndarray | None = None
 
-    def cache_file(self, folder: Path) -> Path:
-        """Name the packed images' file in a folder: one for each source."""
-        return folder / f"dsprites-{self.source.name}.h5"
+    @property
+    def cache_name(self) -> str:
+        return f"dsprites-{self.source.name}"
 
-    def prepare(self, folder: Path) -> None:
-        """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
-        about = {"source": self.source.describe(), "factor_names": FACTOR_NAMES, "factor_sizes": FACTOR_SIZES}
-        shape = (NUM_IMAGES, IMAGE_BYTES)
-        cache.prepare(self.cache_file(folder), shape, about, lambda: self.source.blocks(folder))
+    @property
+    def row(self) -> tuple[int, ...]:
+        return (IMAGE_BYTES,)
 
-    def load(self, folder: Path) -> None:
-        """Memory-map the cache file."""
-        self._path = self.cache_file(folder)
-        self._images = cache.open_images(self._path)
+    def about(self) -> dict[str, Any]:
+        return {"source": self.source.describe(), "factor_names": FACTOR_NAMES, "factor_sizes": FACTOR_SIZES}
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_images": None}  # a worker process maps the file itself
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        if self._path is not None:
-            self._images = cache.open_images(self._path)
+    def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
+        return NUM_IMAGES, self.source.blocks(folder)
 
     def __len__(self) -> int:
         return NUM_IMAGES
-
-    def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Take images at positions (B,) of the archive: packed (B, 512) uint8, and factors (B, 5) int64."""
-        if self._images is None:
-            raise RuntimeError("dSprites isn't loaded: call prepare(folder) and load(folder) first")
-        return torch.from_numpy(self._images[indices]), torch.from_numpy(FACTORS.classes_of(indices))
 
     def decode(self, batch: Tensor) -> Tensor:
         """Unpack (B, 512) uint8 into images (B, 1, 64, 64) of 0.0 and 1.0."""
