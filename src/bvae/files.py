@@ -6,12 +6,12 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 try:
@@ -20,6 +20,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger(__name__)
+_Block = TypeVar("_Block", bound=Sized)
 
 
 def check_room(folder: Path, size: int) -> None:
@@ -85,11 +86,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def progress(blocks: Iterable[np.ndarray], description: str, total: int) -> Iterator[np.ndarray]:
-    """Yield the blocks, with a progress bar on the terminal that counts their rows."""
+def progress(blocks: Iterable[_Block], description: str, total: int, transient: bool = False) -> Iterator[_Block]:
+    """Yield the blocks, with a progress bar on the terminal that counts their rows; a transient one goes away."""
     blocks = iter(blocks)
     first = list(islice(blocks, 1))  # what can't be read says so before a bar stands
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=transient) as bar:
         task = bar.add_task(description, total=total)
         for block in chain(first, blocks):
             yield block

@@ -4,6 +4,7 @@ from bvae.data.cached import CachedImages
 from bvae.data.datamodule import ImagesDataModule
 from bvae.data.dsprites import DSprites, DSpritesDataModule
 from bvae.data.dsprites.render import FACTOR_NAMES, FACTOR_SIZES, render
+from bvae.data.folder import FolderImages
 from bvae.data.image_set import Card, FactorGrid, Factors, ImageSet
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DSpritesDataModule",
     "FactorGrid",
     "Factors",
+    "FolderImages",
     "ImageSet",
     "ImagesDataModule",
     "render",

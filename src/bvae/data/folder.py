@@ -1,0 +1,175 @@
+"""A person's own pictures: every picture file below a folder, at one size."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from bvae.checks import boolean
+from bvae.data.cached import CachedImages
+from bvae.data.image_set import Card
+from bvae.files import progress
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+SIZES = (32, 64, 128)
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
+_BLOCK = 256  # pictures in memory at once
+_NAMED = 10  # files that can't be read, of which more are only counted
+_log = logging.getLogger(__name__)
+
+
+class FolderImages(CachedImages):
+    """The pictures below a folder, in the order of their paths: PNG, JPEG, WebP, BMP and the first frame of GIFs.
+
+    They are turned as their EXIF data says, resized and cropped to the centre, and decoded once, in parallel, into a
+    cache file, which is made again when a file is added, removed or changed. What is transparent becomes white.
+
+    Args:
+        path: the folder. Links to folders aren't followed; names that begin with a dot are left out.
+        size: of the images' sides, 32, 64 or 128 pixels.
+        channels: 1 for grey, 3 for colour; as the pictures are unless given, which is grey if all of them are.
+        pad: show each picture whole on black, rather than crop what is longer than wide.
+        strict: raise ValueError for a picture that can't be read, rather than name it and leave it out.
+    """
+
+    def __init__(
+        self, path: str, size: int = 64, channels: int | None = None, pad: bool = False, strict: bool = False
+    ) -> None:
+        super().__init__()
+        self.path = Path(path).expanduser().resolve()
+        if size not in SIZES:
+            raise ValueError(f"data.size must be one of {', '.join(map(str, SIZES))}, got {size!r}")
+        if channels not in (None, 1, 3):
+            raise ValueError(f"data.channels must be 1, 3 or null, as the pictures are, got {channels!r}")
+        self.size = size
+        self.channels = channels
+        self.pad = boolean("data.pad", pad)
+        self.strict = boolean("data.strict", strict)
+        if not self.path.is_dir():
+            what = (
+                "is a file, not a folder; data=arrays reads .npz, .npy and .h5" if self.path.exists() else "is missing"
+            )
+            raise FileNotFoundError(f"data.path={path} {what}")
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The pictures' paths below the folder, sorted; raises ValueError where there are none."""
+        found = []
+        for folder, folders, names in os.walk(self.path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            inside = Path(folder).relative_to(self.path)
+            found += [str(inside / name) for name in names if _is_picture(name)]
+        if not found:
+            raise ValueError(f"{self.path} holds no pictures: no {', '.join(SUFFIXES)} in it or below")
+        return sorted(found)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
+        """(C, H, W); unless `channels` is given, the pictures' headers are read up to the first in colour."""
+        channels = self.channels
+        if channels is None:
+            looked_into = self._on_each(self._is_grey)
+            grey = progress(looked_into, f"Looking into {self.path.name}", len(self.files), transient=True)
+            channels = 1 if all(all(block) for block in grey) else 3
+        return (channels, self.size, self.size)
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        """What the report says of the pictures."""
+        count = f"{len(self):,}" if self._images is not None else "The"
+        return Card("folder", f"{count} pictures of {self.path}", str(self.path), "yours", "your own pictures")
+
+    @property
+    def cache_name(self) -> str:
+        return f"folder-{_hash(f'{self.path} {self.shape} {self.pad}')}"
+
+    def about(self) -> dict[str, Any]:
+        """The key tells other files, and files that have changed."""
+        key = hashlib.sha256()
+        for name in self.files:
+            stat = os.stat(self.path / name)
+            key.update(f"{name}\0{stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return {"source": str(self.path), "key": f"{key.hexdigest()} {self.strict}"}
+
+    def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
+        return len(self.files), progress(self._blocks(), f"Reading {self.path.name}", len(self.files))
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """Yield the pictures that can be read; says at the end which can't."""
+        bad: list[str] = []
+        for images in self._on_each(self._read):
+            bad += [image for image in images if isinstance(image, str)]
+            if bad and self.strict:
+                raise ValueError(f"{self.path}: can't read {bad[0]}; data.strict=false leaves such files out")
+            good = [image for image in images if not isinstance(image, str)]
+            yield np.stack(good) if good else np.empty((0, *self.shape), np.uint8)
+        if len(bad) == len(self.files):
+            raise ValueError(f"{self.path}: none of {len(bad):,} pictures can be read, first {bad[0]}")
+        if bad:
+            more = f" and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
+            named = ", ".join(bad[:_NAMED])
+            _log.warning(
+                "%s of %s pictures can't be read and are left out: %s%s", len(bad), len(self.files), named, more
+            )
+
+    def _on_each(self, function: Callable[[str], Any]) -> Iterator[list[Any]]:
+        """Yield what the function gives of each file, a block of files at a time, in several threads."""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self.files), _BLOCK):
+                yield list(pool.map(function, self.files[start : start + _BLOCK]))
+
+    def _read(self, name: str) -> np.ndarray | str:
+        """Read a picture into (C, H, W) uint8; gives the file and the reason where that can't be."""
+        try:
+            with Image.open(self.path / name) as picture:
+                picture.draft(None, (2 * self.size, 2 * self.size))  # a JPEG decodes faster when made smaller at once
+                return self._image(picture)
+        except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
+            return f"{name} ({error or type(error).__name__})"
+
+    def _image(self, picture: Image.Image) -> np.ndarray:
+        mode = "L" if self.shape[0] == 1 else "RGB"
+        size = (self.size, self.size)
+        upright = _eight_bits(ImageOps.exif_transpose(picture)).convert(mode)
+        fit = ImageOps.pad if self.pad else ImageOps.fit
+        pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def _is_grey(self, name: str) -> bool:
+        """Whether a picture is grey by its kind, or by its palette; one that can't be read is no reason for colour."""
+        try:
+            with Image.open(self.path / name) as picture:
+                if picture.mode != "P":
+                    return picture.mode in _GREY_MODES
+                palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)[[n for _, n in picture.getcolors()]]
+                return bool((palette == palette[:, :1]).all())
+        except (OSError, ValueError, SyntaxError, TypeError, MemoryError, Image.DecompressionBombError):
+            return True
+
+
+def _is_picture(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Bring a picture to 8 bits a channel, opaque: on white, where it is transparent."""
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        values = np.asarray(picture, dtype=np.float64)
+        return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return picture.convert("L" if picture.mode in _GREY_MODES else "RGB")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
