@@ -6,10 +6,13 @@ from bvae.data.dsprites import DSprites, DSpritesDataModule
 from bvae.data.dsprites.render import FACTOR_NAMES, FACTOR_SIZES, render
 from bvae.data.folder import FolderImages
 from bvae.data.image_set import Card, FactorGrid, Factors, ImageSet
+from bvae.data.own_arrays import ArrayFile, ArrayImages
 
 __all__ = [
     "FACTOR_NAMES",
     "FACTOR_SIZES",
+    "ArrayFile",
+    "ArrayImages",
     "CachedImages",
     "Card",
     "DSprites",

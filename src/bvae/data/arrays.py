@@ -1,0 +1,144 @@
+"""Arrays in files, `.npz`, `.npy` and HDF5: read block by block, never whole in memory and never unpickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import h5py
+import numpy as np
+
+_BLOCK = 1 << 22  # bytes held at once
+_MOST = 1 << 29  # bytes of an HDF5 chunk held at once
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in an open file, read once, from its first row."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    blocks: Iterator[np.ndarray]  # (n, *shape[1:]) at a time
+
+    def read(self) -> np.ndarray:
+        """Read all of it."""
+        return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *self.blocks])
+
+
+@contextmanager
+def opened(path: Path, key: str = "") -> Iterator[StoredArray]:
+    """Open an array, by its key or in an `.npy` without one.
+
+    Raises FileNotFoundError where there is no file and ValueError, here or while it's read, for a file that is damaged
+    or isn't what its name says, that lacks the key, or whose array would have to be unpickled or is in Fortran's order.
+    """
+    readers = {".npz": _opened_npz, ".npy": _opened_npy, ".h5": _opened_hdf5, ".hdf5": _opened_hdf5}
+    if path.suffix not in readers:
+        raise ValueError(f"arrays are read from files that end in {', '.join(readers)}, got {path}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
+    try:
+        with readers[path.suffix](path, key) as array:
+            yield array
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
+
+
+def blocks_of(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Read an array's rows from a stream of its bytes; raises EOFError where that ends before them."""
+    row = math.prod(shape[1:]) * dtype.itemsize
+    rows = _rows(row)
+    for start in range(0, shape[0], rows):
+        n = min(rows, shape[0] - start)
+        data = stream.read(n * row)
+        if len(data) != n * row:
+            raise EOFError(f"it ends before row {shape[0]:,}")
+        yield np.frombuffer(data, dtype).reshape(n, *shape[1:])
+
+
+def _rows(row: int) -> int:
+    return max(1, _BLOCK // max(1, row))
+
+
+def _check_key(path: Path, key: str, keys: Collection[str]) -> None:
+    if key not in keys:
+        raise ValueError(f"{path}: the key {key!r} is missing, it has {', '.join(sorted(keys)[:9]) or 'none'}")
+
+
+def _plain(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype, is_fortran: bool) -> None:
+    if is_fortran or dtype.hasobject or not shape:
+        raise ValueError(f"{path}: {repr(key) if key else 'its array'} must be a plain array in C order")
+
+
+def _from_npy(path: Path, key: str, stream: IO[bytes]) -> StoredArray:
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in read_header:  # of structures
+            raise ValueError(f"it has the version {version}")
+        shape, is_fortran, dtype = read_header[version](stream)
+    except ValueError as error:
+        raise ValueError(f"{path} holds no plain NumPy array: {' '.join(str(error).split())}") from error
+    _plain(path, key, shape, dtype, is_fortran and len(shape) > 1)
+    return StoredArray(shape, dtype, blocks_of(stream, shape, dtype))
+
+
+@contextmanager
+def _opened_npy(path: Path, key: str) -> Iterator[StoredArray]:
+    with path.open("rb") as stream:
+        yield _from_npy(path, key, stream)
+
+
+@contextmanager
+def _opened_npz(path: Path, key: str) -> Iterator[StoredArray]:
+    with zipfile.ZipFile(path) as archive:
+        _check_key(path, key, [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")])
+        with archive.open(f"{key}.npy") as stream:
+            yield _from_npy(path, key, stream)
+
+
+@contextmanager
+def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
+    with h5py.File(path, "r", locking=False) as file:
+        array = file.get(key or "/")
+        if not isinstance(array, h5py.Dataset):
+            _check_key(path, key, [name for name, item in file.items() if isinstance(item, h5py.Dataset)])
+        if h5py.check_string_dtype(array.dtype):
+            text = array.asstr()[()].astype(str)
+            yield StoredArray(text.shape, text.dtype, iter([text]))
+            return
+        _plain(path, key, array.shape or (), array.dtype, False)
+        # Whole chunks at a time, as every read of a part of one unpacks all of it.
+        row = math.prod(array.shape[1:]) * array.dtype.itemsize
+        most = max(1, _MOST // max(1, row))
+        rows = min(max(array.chunks[0], _rows(row)), most) if array.chunks else _rows(row)
+        blocks = (array[start : start + rows] for start in range(0, len(array), rows))
+        yield StoredArray(array.shape, array.dtype, blocks)
+
+
+def stored(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """List a file's arrays: the shape and the type of each by its key, which in an `.npy` is "".
+
+    An array that would have to be unpickled is left out. Raises FileNotFoundError and ValueError as `opened` does.
+    """
+    keys = [""]
+    try:
+        if path.is_file() and path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        elif path.is_file() and path.suffix in (".h5", ".hdf5"):
+            with h5py.File(path, "r", locking=False) as file:
+                keys = [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
+    found = {}
+    for key in keys:
+        with suppress(ValueError) if len(keys) > 1 else nullcontext(), opened(path, key) as array:
+            found[key] = (array.shape, array.dtype)
+    return found

@@ -1,0 +1,198 @@
+"""A person's own images as arrays: in memory, or in an `.npz`, `.npy` or HDF5 file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bvae.data import cache
+from bvae.data.arrays import opened, stored
+from bvae.data.cached import CachedImages
+from bvae.data.image_set import Card, Factors, named
+from bvae.files import progress
+
+_BLOCK = 1024  # images checked at once
+
+
+class ArrayImages:
+    """Images in memory, as an `ImageSet`.
+
+    Args:
+        images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3: bool, uint8 (from 0 to 255, or 0 and 1 where
+            none is over 1) or float in [0, 1]; a memory map is read as it is needed.
+        factors: (N, K), or (N,) for one: integers, or floats for continuous ones.
+        factor_names: K.
+
+    Raises ValueError for other shapes, types or values.
+    """
+
+    card: Card | None = None
+
+    def __init__(
+        self, images: np.ndarray, factors: np.ndarray | None = None, factor_names: Sequence[str] | None = None
+    ) -> None:
+        self._images = np.asanyarray(images)
+        self.shape, self._channels_last = layout(self._images.shape, self._images.dtype)
+        blocks = (self._images[start : start + _BLOCK] for start in range(0, len(self._images), _BLOCK))
+        maximum = max((float(converted(block, self._channels_last).max(initial=0)) for block in blocks), default=0.0)
+        self._scale = 1 / 255 if maximum > 1 else 1.0
+        self._labels, self.factors = described(factors, factor_names, len(self._images))
+
+    def prepare(self, folder: Path) -> None:
+        """Do nothing: the images are there."""
+
+    def load(self, folder: Path) -> None:
+        """Do nothing: the images are there."""
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Take images at positions (B,): (B, C, H, W), uint8 or float32, and factors (B, K)."""
+        images = converted(self._images[indices], self._channels_last)
+        return torch.from_numpy(images), torch.from_numpy(self._labels[indices])
+
+    def decode(self, batch: Tensor) -> Tensor:
+        """Decode (B, C, H, W) into single precision from 0 to 1."""
+        return batch.float() * self._scale
+
+
+class ArrayFile(CachedImages):
+    """The images of a file, with their factors where it has any, read once into a cache file.
+
+    An `.npz` or HDF5 file holds `images`, as for `ArrayImages`, or one array of three or four dimensions under another
+    name, and perhaps `factors` (N, K) and `factor_names` (K,); an `.npy` the images alone. It may be larger than
+    memory, and is never unpickled.
+
+    Args:
+        path: the file.
+        factor_names: K, in place of the file's.
+    """
+
+    def __init__(self, path: str, factor_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.path = Path(path).expanduser().resolve()
+        self.factor_names = factor_names
+        self._arrays = stored(self.path)
+        self._key = self._find_images()
+        shape, dtype = self._arrays[self._key]
+        try:
+            self.shape, self._channels_last = layout(shape, dtype)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+        self.dtype = np.uint8 if dtype in (np.bool_, np.uint8) else np.float32
+
+    def _find_images(self) -> str:
+        if "images" in self._arrays:
+            return "images"
+        found = [key for key, (shape, _) in self._arrays.items() if len(shape) in (3, 4)]
+        if len(found) != 1:
+            has = ", ".join(f"{key} {shape}" for key, (shape, _) in self._arrays.items()) or "no arrays"
+            raise ValueError(
+                f"{self.path} must hold an array 'images' or one of three or four dimensions, it has {has}"
+            )
+        return found[0]
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        """What the report says of the images."""
+        count = self._arrays[self._key][0][0]
+        return Card("arrays", f"{count:,} images of {self.path}", str(self.path), "yours", "your own images")
+
+    @property
+    def cache_name(self) -> str:
+        return f"arrays-{cache.name_of(self.path)}"
+
+    def about(self) -> dict[str, Any]:
+        return {"source": str(self.path)}
+
+    def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
+        count = self._arrays[self._key][0][0]
+        return count, progress(self._blocks(), f"Reading {self.path.name}", count)
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        with opened(self.path, self._key) as array:
+            for block in array.blocks:
+                try:
+                    yield converted(block, self._channels_last)
+                except ValueError as error:
+                    raise ValueError(f"{self.path}: {error}") from error
+
+    def load(self, folder: Path) -> None:
+        """Memory-map the images, and read the factors."""
+        super().load(folder)
+        factors, names = None, self.factor_names
+        if "factors" in self._arrays:
+            with opened(self.path, "factors") as array:
+                factors = array.read()
+        if names is None and factors is not None and "factor_names" in self._arrays:
+            with opened(self.path, "factor_names") as array:
+                names = [str(name) for name in array.read().astype(str)]
+        try:
+            self._labels, self.factors = described(factors, names, len(self))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+
+
+def layout(shape: tuple[int, ...], dtype: np.dtype) -> tuple[tuple[int, int, int], bool]:
+    """Find the (C, H, W) of images (N, H, W), (N, H, W, C) or (N, C, H, W), and whether the channels come last.
+
+    Raises ValueError for another shape and for a type that images don't have.
+    """
+    fix = "" if dtype.kind not in "iu" else "; of 0 to 255 they become so by images.astype(np.uint8)"
+    if dtype not in (np.bool_, np.uint8) and dtype.kind != "f":
+        raise ValueError(f"images must be bool, uint8 or float in [0, 1], got {dtype}{fix}")
+    if 0 in shape:
+        raise ValueError(f"images must hold one or more, got the shape {shape}")
+    if len(shape) == 3:
+        return (1, *shape[1:]), False
+    if len(shape) == 4 and shape[3] in (1, 3):
+        return (shape[3], shape[1], shape[2]), True
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return (shape[1], shape[2], shape[3]), False
+    raise ValueError(f"images must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, got the shape {shape}")
+
+
+def converted(images: np.ndarray, channels_last: bool) -> np.ndarray:
+    """Convert images of a layout to (N, C, H, W): bool and uint8 to uint8, floats to float32.
+
+    Raises ValueError for floats that aren't in [0, 1].
+    """
+    if images.dtype.kind == "f":
+        low, high = images.min(), images.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError("images must be finite, got NaN or infinity")
+        if low < 0 or high > 1:
+            fix = "(images + 1) / 2 brings −1 to 1 there" if low < 0 else "images / 255 brings 0 to 255 there"
+            raise ValueError(f"images of floats must lie in [0, 1], got {low:.3g} to {high:.3g}; {fix}")
+    if images.ndim == 3:
+        images = images[:, None]
+    elif channels_last:
+        images = images.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images, dtype=np.float32 if images.dtype.kind == "f" else np.uint8)
+
+
+def described(factors: np.ndarray | None, names: Sequence[str] | None, count: int) -> tuple[np.ndarray, Factors | None]:
+    """Check factors (N, K) or (N,) and describe them: as (N, K) int64, or float64 where they are continuous.
+
+    Raises ValueError where they don't go with so many images or with the names.
+    """
+    if factors is None:
+        return np.empty((count, 0), np.int64), None
+    factors = np.asarray(factors)
+    factors = factors[:, None] if factors.ndim == 1 else factors
+    if factors.ndim != 2 or len(factors) != count or not factors.shape[1]:
+        raise ValueError(f"factors must be (N, K) for N = {count:,} images, got the shape {factors.shape}")
+    if factors.dtype.kind not in "biuf":
+        raise ValueError(f"factors must be integers, or floats where they are continuous, got {factors.dtype}")
+    if not np.isfinite(factors).all():
+        raise ValueError("factors must be finite, got NaN or infinity")
+    if names is not None and (len(names) != factors.shape[1] or len(set(names)) != len(names)):
+        raise ValueError(f"factor_names must be {factors.shape[1]} different names, got {', '.join(names)}")
+    labels = factors.astype(np.float64 if factors.dtype.kind == "f" else np.int64)
+    return labels, named(labels, names)

@@ -1,0 +1,120 @@
+"""A person's own arrays: each layout, type and file; what they can't mean is refused."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from bvae.data import ArrayFile, ArrayImages, ImagesDataModule
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(256, size=(6, 32, 32, 3), dtype=np.uint8)
+FACTORS = np.stack(np.unravel_index(np.arange(6), (2, 3)), axis=1)
+
+
+def served(images, folder) -> np.ndarray:
+    images.prepare(folder)
+    images.load(folder)
+    return images.decode(images[np.arange(len(images))][0]).numpy()
+
+
+LAYOUTS = {
+    "channels last": (PIXELS, PIXELS.transpose(0, 3, 1, 2) / 255),
+    "channels first": (PIXELS.transpose(0, 3, 1, 2), PIXELS.transpose(0, 3, 1, 2) / 255),
+    "grey": (PIXELS[..., 0], PIXELS[:, None, ..., 0] / 255),
+    "one channel last": (PIXELS[..., :1], PIXELS[:, None, ..., 0] / 255),
+    "bool": (PIXELS[..., 0] > 127, PIXELS[:, None, ..., 0] > 127),
+    "0 and 1": ((PIXELS[..., 0] > 127).astype(np.uint8), PIXELS[:, None, ..., 0] > 127),
+    "float": (PIXELS / 255, PIXELS.transpose(0, 3, 1, 2) / 255),
+    "half": ((PIXELS[..., 0] / 255).astype(np.float16), PIXELS[:, None, ..., 0] / 255),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_and_type_is_served_alike_from_memory_and_from_files(given, expected, tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", images=given)
+    np.save(tmp_path / "a.npy", given)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("pictures", data=given, chunks=(4, *given.shape[1:]), compression="gzip")
+    files = (ArrayFile(str(tmp_path / f"a.{suffix}")) for suffix in ("npz", "npy", "h5"))
+    for images in (ArrayImages(given), *files):
+        found = served(images, tmp_path / "cache")
+        assert found.dtype == np.float32
+        assert np.allclose(found, expected, atol=1e-3 if given.dtype == np.float16 else 1e-6)
+        assert images.shape == expected.shape[1:]
+        assert images.factors is None
+
+
+def test_factors_come_with_their_names(tmp_path):
+    np.savez(tmp_path / "a.npz", images=PIXELS, factors=FACTORS, factor_names=["hue", "size"])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update({"images": PIXELS, "factors": FACTORS, "factor_names": ["hue", "size"]})
+    for images in (
+        ArrayFile(str(tmp_path / "a.npz")),
+        ArrayFile(str(tmp_path / "a.h5")),
+        ArrayImages(PIXELS, FACTORS, ["hue", "size"]),
+    ):
+        served(images, tmp_path / "cache")
+        assert (images.factors.names, images.factors.sizes) == (("hue", "size"), (2, 3))
+        assert np.array_equal(images[np.array([5, 0])][1], FACTORS[[5, 0]])
+    renamed = ArrayFile(str(tmp_path / "a.npz"), factor_names=["a", "b"])
+    served(renamed, tmp_path / "cache")
+    assert renamed.factors.names == ("a", "b")
+    continuous = ArrayImages(PIXELS, np.linspace(0, 1, 6))
+    assert continuous.factors.names == ("factor 0",)
+    assert continuous[np.array([5])][1].tolist() == [[1.0]]
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 32, 32), np.uint8))
+    assert served(ArrayFile(str(tmp_path / "a.npy")), tmp_path / "cache").max() == 0
+    np.save(tmp_path / "a.npy", np.full((5, 32, 32), 255, np.uint8))
+    assert served(ArrayFile(str(tmp_path / "a.npy")), tmp_path / "cache").min() == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": PIXELS.astype(np.float32)}, r"floats must lie in \[0, 1\], got 0 to 255; images / 255"),
+        ({"images": PIXELS / 127.5 - 1}, r"got -1 to 1; \(images \+ 1\) / 2"),
+        ({"images": np.full((2, 8, 8), np.nan)}, "images must be finite"),
+        ({"images": PIXELS.astype(np.int64)}, r"got int64; of 0 to 255 they become so by images.astype\(np.uint8\)"),
+        ({"images": PIXELS[..., :2]}, r"with C 1 or 3, got the shape \(6, 32, 32, 2\)"),
+        ({"images": PIXELS[:0]}, r"must hold one or more, got the shape \(0, 32, 32, 3\)"),
+        ({"images": np.array([{}, {}])}, "must be a plain array in C order"),
+        ({"a": PIXELS, "b": PIXELS}, r"must hold an array 'images' or one of .* it has a \(6, 32, 32, 3\), b"),
+        ({"images": PIXELS, "factors": FACTORS[:5]}, r"\(N, K\) for N = 6 images, got the shape \(5, 2\)"),
+        ({"images": PIXELS, "factors": FACTORS.astype(str)}, "factors must be integers, or floats"),
+        ({"images": PIXELS, "factors": FACTORS, "factor_names": ["a"]}, "must be 2 different names, got a"),
+    ],
+)
+def test_what_the_arrays_can_not_mean_is_refused_in_a_sentence(arrays, message, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        served(ArrayFile(str(tmp_path / "a.npz")), tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.h5")) or "factors" in arrays
+
+
+def test_files_that_are_none_are_refused_in_a_sentence(tmp_path):
+    (tmp_path / "a.npz").write_text("hello")
+    with pytest.raises(ValueError, match=r"a\.npz is damaged or no \.npz archive"):
+        ArrayFile(str(tmp_path / "a.npz"))
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*b\.npz"):
+        ArrayFile(str(tmp_path / "b.npz"))
+    with pytest.raises(ValueError, match=r"end in \.npz, \.npy, \.h5, \.hdf5, got .*c\.png"):
+        ArrayFile(str(tmp_path / "c.png"))
+
+
+def test_five_lines_train_on_them(tmp_path):
+    from lightning import Trainer
+
+    from bvae import Training
+    from bvae.architectures import ConvDecoder, ConvEncoder
+    from bvae.losses import Beta
+
+    shape = (3, 32, 32)
+    data = ImagesDataModule(ArrayImages(PIXELS, FACTORS), batch_size=2)
+    training = Training(ConvEncoder(image_shape=shape), ConvDecoder(image_shape=shape), Beta())
+    Trainer(max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False).fit(training, data)
+    assert data.train_size == 6
