@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -9,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 
 from bvae.app.errors import sentence
 from bvae.training import Training
@@ -41,7 +43,7 @@ def configuration(tmp_path, cache_dir):
 
 
 @pytest.mark.parametrize("choice", choices())
-def test_every_yaml_instantiates(configuration, choice):
+def test_every_yaml_instantiates(configuration, choice, tmp_path):
     if choice == "trainer=gpu" and not torch.cuda.is_available():
         pytest.skip("Lightning refuses to make a GPU trainer where there is no GPU")
     if choice == "logger=tensorboard":
@@ -50,8 +52,14 @@ def test_every_yaml_instantiates(configuration, choice):
         cfg = configuration("metrics=all", choice.replace("=", "@metrics.every_image.dci.learner="))
         assert hasattr(instantiate(cfg.metrics.every_image.dci).learner, "fit")
         return
-    archive = ("data.images.source.path=dsprites.npz",) if choice == "data=dsprites_archive" else ()
-    cfg = configuration(choice, *archive)
+    np.save(tmp_path / "images.npy", np.zeros((2, 64, 64), np.uint8))
+    Image.new("RGB", (64, 64)).save(tmp_path / "picture.png")
+    paths = {
+        "data=dsprites_archive": "data.images.source.path=dsprites.npz",
+        "data=folder": f"data.path={tmp_path}",
+        "data=arrays": f"data.path={tmp_path}/images.npy",
+    }
+    cfg = configuration(choice, *(path for data, path in paths.items() if data == choice))
     for key in ("data", "optimizer", "scheduler", "callbacks", "trainer", "metrics"):
         instantiate(cfg[key])
     vae = Training(*(instantiate(cfg.model[part]) for part in ("encoder", "decoder")), instantiate(cfg.loss))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_method, instantiate
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -73,10 +73,12 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     check_numbers(cfg)
     datamodule = make(resume.with_absolute_paths(cfg.data))
     image_set = getattr(datamodule, "image_set", None)
-    parts = {part: network(cfg.model[part], image_set and image_set.shape) for part in ("encoder", "decoder")}
-    training = Training(**parts, loss=make(cfg.loss), optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
+    shape = None if image_set is None else image_set.shape
+    parts = {part: for_images(cfg.model[part], shape) for part in ("encoder", "decoder")}
+    loss = loss_for_images(cfg.loss, shape)
+    training = Training(**parts, loss=loss, optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
     if cfg.init_from is not None and not resumes:
-        training.model.load_state_dict(weights_of(Path(cfg.init_from), training.model))
+        training.model.load_state_dict(weights_of(Path(cfg.init_from), training.model), strict=False)
     if cfg.compile:
         training.model.encoder.compile(mode=cfg.compile)
         training.model.decoder.compile(mode=cfg.compile)
@@ -104,11 +106,21 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     return Run(training, datamodule, trainer, scoring, checkpoint, output)
 
 
-def network(node: DictConfig, image_shape: tuple[int, int, int] | None) -> torch.nn.Module:
-    """Build an encoder or a decoder, for the data's images where it takes their shape and isn't configured with one."""
+def for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) -> Any:
+    """Build a part for the data's images, where it takes their shape and isn't configured with one."""
     open_to_it = image_shape is not None and isinstance(node, DictConfig) and "image_shape" not in node
-    takes_it = open_to_it and "_target_" in node and "image_shape" in signature(get_class(node._target_)).parameters
+    takes_it = open_to_it and "_target_" in node and "image_shape" in signature(get_method(node._target_)).parameters
     return make(node, image_shape=image_shape) if takes_it else make(node)
+
+
+def loss_for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) -> Any:
+    """Build the objective, with the likelihood of the pixels that suits the data's images unless one is chosen."""
+    if not isinstance(node, DictConfig) or not OmegaConf.is_dict(node.get("likelihood")):
+        return make(node)
+    likelihood = for_images(node.likelihood, image_shape)
+    if image_shape is not None and image_shape[0] > 1 and processes.is_first():
+        print(f"Likelihood of the pixels, in colour: {type(likelihood).__name__}; loss/likelihood=… chooses another")
+    return make(node, likelihood=likelihood)
 
 
 def scoring_of(cfg: DictConfig) -> Scoring:
@@ -164,17 +176,19 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
         found = load(source)
     except ValueError as error:
         raise ValueError(f"init_from={source}: {error}") from error
-    if not same_shapes(found.state_dict(), vae):
+    parts = ("encoder.", "decoder.")  # the likelihood's own belong to the objective
+    weights = {name: value for name, value in found.state_dict().items() if name.startswith(parts)}
+    if not same_shapes(weights, vae, parts):
         raise ValueError(f"init_from={source} is a model of another architecture or latent size")
     inputs = torch.linspace(-3, 3, 13)
     for part in ("encoder", "decoder"):
         theirs, ours = (getattr(getattr(model, part), "activation", None) for model in (found, vae))
         if theirs is not None and ours is not None and not torch.equal(theirs(inputs.clone()), ours(inputs.clone())):
             raise ValueError(f"init_from={source} has the activation {theirs} in its {part}, not {ours}")
-    return found.state_dict()
+    return weights
 
 
-def same_shapes(weights: dict[str, Tensor], module: torch.nn.Module) -> bool:
-    """Tell whether the module takes the weights."""
-    own = module.state_dict()
+def same_shapes(weights: dict[str, Tensor], module: torch.nn.Module, parts: tuple[str, ...] = ("",)) -> bool:
+    """Tell whether the weights are those of the module, or of the parts of it that begin with these names."""
+    own = {name: value for name, value in module.state_dict().items() if name.startswith(parts)}
     return {name: value.shape for name, value in weights.items()} == {name: value.shape for name, value in own.items()}

@@ -71,6 +71,8 @@ def prepare(
     with locked(path):
         if _is_intact(path, row, about.get("key"), dtype):  # by now
             return
+        if path.exists():
+            _log.warning("%s is damaged or of other images, and is made again", path)
         count, images = make()  # a source that can't be had is no failure to write
         check_room(path.parent, count * math.prod(row) * np.dtype(dtype).itemsize)
         with atomic_write(path) as partial:
@@ -129,12 +131,7 @@ def _is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) -
         with h5py.File(path, "r", locking=False) as file:
             fits = file["images"].shape[1:] == row and file["images"].dtype == dtype
             expected = file.attrs["sha256"]
-            if not fits or file.attrs.get("key") != key:
-                _log.info("%s is of other images, and is made again", path)
-                return False
-        if _digest(open_images(path)) == expected:
-            return True
+            fits = fits and file.attrs.get("key") == key
+        return fits and _digest(open_images(path)) == expected
     except (OSError, KeyError, ValueError):
-        pass
-    _log.warning("%s is damaged and is made again", path)
-    return False
+        return False

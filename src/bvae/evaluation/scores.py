@@ -69,7 +69,8 @@ def compute_scores(
 ) -> list[Score]:
     """Score the codes of N images by each metric in turn.
 
-    A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol.
+    A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol. Without
+    factors, those that look at them are left out, and a line on the terminal says so.
 
     Args:
         metrics: by the names that their scores get; one of several scores names them itself.
@@ -79,10 +80,14 @@ def compute_scores(
             its noise, which most scores look at however small it is: they aren't defined then.
     """
     console = Console(quiet=not show)
+    chosen = {name: metric for name, metric in metrics.items() if metric is not None}  # `metrics.sample.mig=null`
+    if not codes.factors.shape[1]:
+        left_out = [name for name, metric in chosen.items() if metric.looks_at_factors]
+        chosen = {name: metric for name, metric in chosen.items() if name not in left_out}
+        if left_out:
+            console.print(f"Left out, as the images have no factors: {', '.join(left_out)}", highlight=False)
     scores = []
-    for name, metric in metrics.items():
-        if metric is None:  # `metrics.sample.mig=null` does without
-            continue
+    for name, metric in chosen.items():
         start = time.perf_counter()
         metric.reset()
         metric.update(codes.mean, codes.factors, codes.log_variance)

@@ -4,7 +4,7 @@ from bvae.losses.annealed import Annealed
 from bvae.losses.beta import Beta
 from bvae.losses.capacity import Capacity
 from bvae.losses.free_bits import FreeBits
-from bvae.losses.likelihoods import Bernoulli, Gaussian, Likelihood
+from bvae.losses.likelihoods import Bernoulli, Gaussian, LearnedGaussian, Likelihood, suited_likelihood
 from bvae.losses.loss import Context, Loss, Posterior, Sample, kl_divergence, offset
 from bvae.losses.vae import ELBO
 
@@ -17,10 +17,12 @@ __all__ = [
     "Context",
     "FreeBits",
     "Gaussian",
+    "LearnedGaussian",
     "Likelihood",
     "Loss",
     "Posterior",
     "Sample",
     "kl_divergence",
     "offset",
+    "suited_likelihood",
 ]

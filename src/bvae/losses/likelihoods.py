@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,3 +51,31 @@ class Gaussian(Likelihood):
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
         squares = (images - self.mean(logits)).square() / self.variance
         return -0.5 * (squares + math.log(2 * math.pi * self.variance)).flatten(1).sum(dim=1)
+
+
+class LearnedGaussian(Likelihood):
+    """Independent Gaussian pixels with mean sigmoid(logits) and one variance, which is learned with the weights.
+
+    The σ-VAE of Rybkin et al. (2021), arXiv:2006.13202, with a shared variance: as it becomes the mean squared error,
+    the weight of the reconstruction grows while the model learns, and that of β falls with it.
+
+    Args:
+        variance: σ² of a pixel to begin with; positive.
+    """
+
+    def __init__(self, variance: float = 0.1) -> None:
+        super().__init__()
+        self.variance = positive("variance", variance)
+        self.log_variance = nn.Parameter(torch.tensor(math.log(self.variance)))
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
+        squares = (images - self.mean(logits)).square() * (-self.log_variance).exp()
+        return -0.5 * (squares + math.log(2 * math.pi) + self.log_variance).flatten(1).sum(dim=1)
+
+
+def suited_likelihood(image_shape: Sequence[int] = (1, 64, 64)) -> Likelihood:
+    """Choose the likelihood of images (C, H, W): Bernoulli for grey and binary ones, Gaussian for colour."""
+    return Bernoulli() if image_shape[0] == 1 else Gaussian()
