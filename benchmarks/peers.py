@@ -46,7 +46,7 @@ def pythae(pace: Pace, model: str, batch_size: int, data: Tensor) -> None:
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
     from pythae.trainers.training_callbacks import TrainingCallback
 
-    encoder, decoder = plain.NETWORKS[model]()
+    encoder, decoder = plain.NETWORKS[model](1, 64)
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
@@ -98,7 +98,7 @@ def disent(pace: Pace, model: str, batch_size: int, data: Tensor) -> None:
     from lightning import Callback, Trainer
     from torch.utils.data import DataLoader
 
-    encoder, decoder = plain.NETWORKS[model]()
+    encoder, decoder = plain.NETWORKS[model](1, 64)
 
     class Encoder(DisentEncoder):
         def __init__(self) -> None:

@@ -11,28 +11,29 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def conv() -> tuple[nn.Module, nn.Module]:
+def conv(channels: int, size: int) -> tuple[nn.Module, nn.Module]:
+    more = size.bit_length() - 4  # convolutions behind the first, down to 4×4
+    down = [layer for _ in range(more) for layer in (nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU())]
+    up = [layer for _ in range(more) for layer in (nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU())]
     encoder = nn.Sequential(
-        *(nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU()),
-        *(nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 32, 4, 2, 1), nn.ReLU(), nn.Flatten()),
+        *(nn.Conv2d(channels, 32, 4, 2, 1), nn.ReLU(), *down, nn.Flatten()),
         *(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 20)),
     )
     decoder = nn.Sequential(
         *(nn.Linear(10, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU()),
-        *(nn.Unflatten(1, (32, 4, 4)), nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),
-        *(nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()),
-        nn.ConvTranspose2d(32, 1, 4, 2, 1),
+        *(nn.Unflatten(1, (32, 4, 4)), *up, nn.ConvTranspose2d(32, channels, 4, 2, 1)),
     )
     return encoder, decoder
 
 
-def mlp() -> tuple[nn.Module, nn.Module]:
+def mlp(channels: int, size: int) -> tuple[nn.Module, nn.Module]:
+    pixels = channels * size * size
     encoder = nn.Sequential(
-        *(nn.Flatten(), nn.Linear(4096, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, 20))
+        *(nn.Flatten(), nn.Linear(pixels, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, 20))
     )
     decoder = nn.Sequential(
         *(nn.Linear(10, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU()),
-        *(nn.Linear(1200, 4096), nn.Unflatten(1, (1, 64, 64))),
+        *(nn.Linear(1200, pixels), nn.Unflatten(1, (channels, size, size))),
     )
     return encoder, decoder
 
@@ -40,9 +41,9 @@ def mlp() -> tuple[nn.Module, nn.Module]:
 NETWORKS = {"conv": conv, "mlp": mlp}
 
 
-def images() -> torch.Tensor:
-    """Binary images about as white as dSprites, (2048, 1, 64, 64)."""
-    return (torch.rand(2048, 1, 64, 64) < 0.05).float()
+def images(channels: int = 1, size: int = 64) -> torch.Tensor:
+    """Binary images about as white as dSprites, (2048, C, size, size)."""
+    return (torch.rand(2048, channels, size, size) < 0.05).float()
 
 
 def synchronize() -> None:
@@ -51,10 +52,10 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def main(address: str, model: str, batch_size: int, device: str) -> None:
-    encoder, decoder = (part.to(device) for part in NETWORKS[model]())
+def main(address: str, model: str, channels: int, size: int, batch_size: int, device: str) -> None:
+    encoder, decoder = (part.to(device) for part in NETWORKS[model](channels, size))
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=5e-4)
-    data = images().to(device)
+    data = images(channels, size).to(device)
     with Client(address) as driver:
         while steps := driver.recv():
             synchronize()
@@ -74,4 +75,4 @@ def main(address: str, model: str, batch_size: int, device: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])

@@ -20,18 +20,28 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from time import perf_counter, sleep
 
+import numpy as np
 import torch
-from plain import synchronize
+from plain import NETWORKS, images, synchronize
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from bvae.data import DSpritesDataModule
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# Multiplications and additions of a training step for one image, forward and twice that backward, in GFLOP.
-GFLOP = {"conv": 0.0748, "mlp": 0.0851}
+# Networks and images, channels × size: dSprites', and in colour.
+DEFAULT = ("conv:1x64", "mlp:1x64", "conv:3x64", "conv:3x128")
+
+
+def gflop(model: str, channels: int, size: int) -> float:
+    """Count the multiplications and additions of a training step for one image: forward and twice that backward."""
+    encoder, decoder = NETWORKS[model](channels, size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder(encoder(torch.zeros(1, channels, size, size))[:, :10])
+    return 3 * counter.get_total_flops() / 1e9
 
 
 def gflops(gpu: bool) -> float:
@@ -84,14 +94,20 @@ class Worker:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1e6
 
 
-def plain(model: str, batch_size: int, gpu: bool) -> Callable[[str], list[str]]:
-    device = "cuda" if gpu else "cpu"
-    return lambda address: [sys.executable, str(HERE / "plain.py"), address, model, str(batch_size), device]
+def plain(model: str, channels: int, size: int, batch_size: int, gpu: bool) -> Callable[[str], list[str]]:
+    what = [model, str(channels), str(size), str(batch_size), "cuda" if gpu else "cpu"]
+    return lambda address: [sys.executable, str(HERE / "plain.py"), address, *what]
 
 
-def ours(model: str, batch_size: int, arguments: argparse.Namespace) -> Callable[[str], list[str]]:
+def ours(
+    model: str, channels: int, size: int, batch_size: int, arguments: argparse.Namespace, folder: str
+) -> Callable[[str], list[str]]:
     overrides = [f"model={model}", "loss=beta", f"data.batch_size={batch_size}", f"trainer={arguments.trainer}"]
     overrides += [f"data.cache_dir={arguments.cache_dir}", *arguments.overrides]
+    if (channels, size) != (1, 64):
+        path = Path(folder, "images.npy")
+        np.save(path, images(channels, size).mul(255).byte().numpy())
+        overrides += ["data=arrays", f"data.path={path}", "loss/likelihood=bernoulli"]
     pace = ["+callbacks.pace._target_=pace.Pace", "data.eval_images=500", "metrics=none"]
     return lambda address: [
         sys.executable,
@@ -107,31 +123,35 @@ def peer(library: str, python: str, model: str, batch_size: int) -> Callable[[st
     return lambda address: [python, str(HERE / "peers.py"), library, address, model, str(batch_size)]
 
 
-def race(model: str, batch_size: int, arguments: argparse.Namespace, peers: dict[str, str]) -> list[list[str]]:
-    """Rows of the table for one network and batch size."""
+def race(
+    model: str, channels: int, size: int, batch_size: int, arguments: argparse.Namespace, peers: dict[str, str]
+) -> list[list[str]]:
+    """Rows of the table for one network, kind of images and batch size."""
+    work = gflop(model, channels, size)
+    what = f"{model}, {channels}×{size}×{size}, batch {batch_size}"
     gpu = arguments.trainer == "gpu"
     steps = 500 if gpu else max(256 // batch_size, 1) * 4
     with tempfile.TemporaryDirectory() as folder:
         workers = {
-            "plain loop": Worker(plain(model, batch_size, gpu), folder),
-            "train.py": Worker(ours(model, batch_size, arguments), folder),
+            "plain loop": Worker(plain(model, channels, size, batch_size, gpu), folder),
+            "train.py": Worker(ours(model, channels, size, batch_size, arguments, folder), folder),
             **{name: Worker(peer(name, python, model, batch_size), folder) for name, python in peers.items()},
         }
         rates: dict[str, list[float]] = {name: [] for name in workers}
         limits = []
-        for _ in track(range(arguments.rounds), f"{model}, batch {batch_size}", transient=True):
+        for _ in track(range(arguments.rounds), what, transient=True):
             limits.append(gflops(gpu))
             for name, worker in workers.items():
                 rates[name].append(steps / worker.steps(steps))
         rows = []
         for name, worker in workers.items():
             ratios = [ours / base for ours, base in zip(rates[name], rates["plain loop"], strict=True)]
-            shares = [rate * batch_size * GFLOP[model] / limit for rate, limit in zip(rates[name], limits, strict=True)]
+            shares = [rate * batch_size * work / limit for rate, limit in zip(rates[name], limits, strict=True)]
             middle, low, high = spread(rates[name])
             memory = worker.close()
             rows.append(
                 [
-                    f"{model}, batch {batch_size}, {name}",
+                    f"{what}, {name}",
                     f"{middle:.1f} ({low:.1f}–{high:.1f})",
                     f"{middle * batch_size:,.0f}",
                     f"{statistics.median(ratios):.2f}",
@@ -151,7 +171,7 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["conv", "mlp"], choices=["conv", "mlp"])
+    parser.add_argument("--models", nargs="+", default=DEFAULT, help="network:channels×size, such as conv:3x128")
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--trainer", default="default", choices=["default", "gpu"], help="train.py's trainer=")
@@ -164,9 +184,11 @@ def main() -> None:
     columns = ("", "steps/s (quartiles)", "images/s", "to plain", "of the limit", "memory (GB)", "first step (s)")
     device = torch.cuda.get_device_name() if arguments.trainer == "gpu" else f"{torch.get_num_threads()} threads"
     table = Table(*columns, title=f"Training steps, {device}, torch {torch.__version__}")
-    for model in arguments.models:
+    for name in arguments.models:
+        model, _, shape = name.partition(":")
+        channels, size = map(int, (shape or "1x64").split("x"))
         for batch_size in arguments.batch_sizes:
-            for row in race(model, batch_size, arguments, peers):
+            for row in race(model, channels, size, batch_size, arguments, peers):
                 table.add_row(*row)
     Console(width=140).print(table)
 
