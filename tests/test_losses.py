@@ -14,10 +14,12 @@ from bvae.losses import (
     Context,
     FreeBits,
     Gaussian,
+    LearnedGaussian,
     Posterior,
     Sample,
     kl_divergence,
     offset,
+    suited_likelihood,
 )
 
 
@@ -201,3 +203,22 @@ def test_gradients_stay_finite_at_extreme_variances(loss, log_variance):
 def test_impossible_values_are_named(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_a_gaussian_of_unbounded_means_and_one_that_learns_its_variance():
+    images, logits = torch.rand(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    expected = torch.distributions.Normal(logits, 0.3).log_prob(images).flatten(1).sum(dim=1)
+    learned = LearnedGaussian(variance=0.09)
+    for likelihood in (Gaussian(variance=0.09, bounded=False), learned):
+        assert torch.allclose(likelihood.log_prob(images, logits), expected, atol=1e-3)
+        assert torch.equal(likelihood.mean(logits), logits.clamp(0, 1))
+    # The variance is a weight like others, and is at its best where it is the mean squared error.
+    squared = (images - logits).square().mean()
+    LearnedGaussian.log_prob(learned, images, logits).mean().backward()
+    assert learned.log_variance.grad.item() == pytest.approx(0.5 * 48 * (squared.item() / 0.09 - 1), rel=1e-4)
+
+
+def test_the_likelihood_follows_the_number_of_channels():
+    assert isinstance(suited_likelihood((1, 64, 64)), Bernoulli)
+    assert isinstance(suited_likelihood((3, 64, 64)), Gaussian)
+    assert not suited_likelihood((3, 64, 64)).bounded

@@ -53,6 +53,7 @@ def quiet() -> None:
     for message in (
         ".*`srun` command is available on your system but is not used.*",
         ".*does not have many workers.*",  # the data is memory-mapped
+        ".*is smaller than the logging interval.*",  # steps are counted over the epochs
         ".*Experiment logs directory .* exists and is not empty.*",  # Hydra's files
         ".*Total length of `list` across ranks is zero.*",  # no images are held out
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own business

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bvae.checks import positive
+from bvae.checks import boolean, positive
 
 
 class Likelihood(nn.Module):
@@ -35,26 +35,31 @@ class Bernoulli(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """Independent Gaussian pixels with mean sigmoid(logits) and one fixed variance.
+    """Independent Gaussian pixels with one fixed variance.
 
     Args:
         variance: σ² of a pixel whose values lie in [0, 1]; positive.
+        bounded: whether the mean is sigmoid(logits); otherwise it is the logits themselves, cut off at 0 and 1 in
+            pictures. Behind the sigmoid, pixels that are black or white in most images have hardly a gradient, and a
+            model of bright things on a black ground may learn nothing.
     """
 
-    def __init__(self, variance: float = 0.1) -> None:
+    def __init__(self, variance: float = 0.1, bounded: bool = True) -> None:
         super().__init__()
         self.variance = positive("variance", variance)
+        self.bounded = boolean("bounded", bounded)
 
     def mean(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid()
+        return logits.sigmoid() if self.bounded else logits.clamp(0, 1)
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
-        squares = (images - self.mean(logits)).square() / self.variance
+        mean = logits.sigmoid() if self.bounded else logits
+        squares = (images - mean).square() / self.variance
         return -0.5 * (squares + math.log(2 * math.pi * self.variance)).flatten(1).sum(dim=1)
 
 
 class LearnedGaussian(Likelihood):
-    """Independent Gaussian pixels with mean sigmoid(logits) and one variance, which is learned with the weights.
+    """Independent Gaussian pixels with the logits as means and one variance, which is learned with the weights.
 
     The σ-VAE of Rybkin et al. (2021), arXiv:2006.13202, with a shared variance: as it becomes the mean squared error,
     the weight of the reconstruction grows while the model learns, and that of β falls with it.
@@ -69,13 +74,13 @@ class LearnedGaussian(Likelihood):
         self.log_variance = nn.Parameter(torch.tensor(math.log(self.variance)))
 
     def mean(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid()
+        return logits.clamp(0, 1)
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
-        squares = (images - self.mean(logits)).square() * (-self.log_variance).exp()
+        squares = (images - logits).square() * (-self.log_variance).exp()
         return -0.5 * (squares + math.log(2 * math.pi) + self.log_variance).flatten(1).sum(dim=1)
 
 
 def suited_likelihood(image_shape: Sequence[int] = (1, 64, 64)) -> Likelihood:
     """Choose the likelihood of images (C, H, W): Bernoulli for grey and binary ones, Gaussian for colour."""
-    return Bernoulli() if image_shape[0] == 1 else Gaussian()
+    return Bernoulli() if image_shape[0] == 1 else Gaussian(bounded=False)
