@@ -5,16 +5,15 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import ClassVar
 
 import h5py
 import numpy as np
 
+from bvae.data import arrays
 from bvae.data.dsprites.render import (
     FACTOR_NAMES,
     FACTOR_SIZES,
@@ -32,8 +31,6 @@ from bvae.files import atomic_write, progress
 
 IMAGES_SHAPE = (NUM_IMAGES, IMAGE_SIZE, IMAGE_SIZE)
 _POSSIBLE_VALUES = (np.ones(1), np.arange(1.0, 4.0), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)  # colour's first
-_BLOCK = 1024  # images held at once; divides NUM_IMAGES
-_MOST_ROWS = 131_072  # of an HDF5 chunk, held at once: 512 MiB
 
 
 def read(path: Path) -> Iterator[np.ndarray]:
@@ -42,17 +39,14 @@ def read(path: Path) -> Iterator[np.ndarray]:
     Raises FileNotFoundError where there is no such file and ValueError for a file that is neither of the two layouts,
     is damaged, or holds something other than dSprites.
     """
-    readers = {".npz": _read_npz, ".hdf5": _read_hdf5, ".h5": _read_hdf5}
-    _check_suffix(path, readers)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        for block in progress(readers[path.suffix](path), f"Reading {path.name}", NUM_IMAGES):
+    keys = {".npz": "latents_classes", ".hdf5": "latents/classes", ".h5": "latents/classes"}
+    _check_suffix(path, keys)
+    with arrays.opened(path, keys[path.suffix]) as classes, arrays.opened(path, "imgs") as images:
+        _check_layout(path, images.shape, images.dtype, classes.read())
+        for block in progress(images.blocks, f"Reading {path.name}", NUM_IMAGES):
             if block.max() > 1:
                 raise ValueError(f"{path} is not binary: 'imgs' holds {block.max()}, its pixels must be 0 or 1")
             yield pack(block)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
 
 
 def write(path: Path) -> None:
@@ -63,7 +57,7 @@ def write(path: Path) -> None:
         writers[path.suffix](partial, progress(map(unpack, render_all()), f"Writing {path.name}", NUM_IMAGES))
 
 
-def _check_suffix(path: Path, known: dict[str, Callable]) -> None:
+def _check_suffix(path: Path, known: Collection[str]) -> None:
     if path.suffix not in known:
         raise ValueError(f"an archive ends in {', '.join(known)}, got {path}")
 
@@ -89,47 +83,6 @@ def _latent_values() -> np.ndarray:
     return np.stack(
         [value[column] for value, column in zip(_POSSIBLE_VALUES, _latent_classes().T, strict=True)], axis=1
     )
-
-
-@contextmanager
-def _member(archive: zipfile.ZipFile, path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
-    """An array in an .npz: its data as a stream, its shape and its dtype; pickled arrays are refused."""
-    if f"{key}.npy" not in archive.namelist():
-        raise ValueError(f"{path} doesn't contain dSprites: the key {key!r} is missing")
-    with archive.open(f"{key}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran_order, dtype = read_header[version](stream)
-        if fortran_order or dtype.hasobject:
-            raise ValueError(f"{path} doesn't contain dSprites: {key!r} must be a plain array in C order")
-        yield stream, shape, dtype
-
-
-def _read_npz(path: Path) -> Iterator[np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        with _member(archive, path, "latents_classes") as (stream, shape, dtype):
-            classes = np.frombuffer(stream.read(), dtype).reshape(shape)
-        with _member(archive, path, "imgs") as (stream, shape, dtype):
-            _check_layout(path, shape, dtype, classes)
-            size = _BLOCK * IMAGE_SIZE * IMAGE_SIZE
-            for _ in range(NUM_IMAGES // _BLOCK):
-                data = stream.read(size)
-                if len(data) != size:
-                    raise EOFError("'imgs' ends too early")
-                yield np.frombuffer(data, np.uint8).reshape(_BLOCK, IMAGE_SIZE, IMAGE_SIZE)
-
-
-def _read_hdf5(path: Path) -> Iterator[np.ndarray]:
-    with h5py.File(path, "r", locking=False) as archive:
-        for key in ("imgs", "latents/classes"):
-            if key not in archive:
-                raise ValueError(f"{path} doesn't contain dSprites: the key {key!r} is missing")
-        images = archive["imgs"]
-        _check_layout(path, images.shape, images.dtype, archive["latents/classes"][()])
-        # Whole chunks at a time, as every read of a part of one unpacks all of it.
-        rows = min(max(images.chunks[0], _BLOCK), _MOST_ROWS) if images.chunks else _BLOCK
-        for start in range(0, NUM_IMAGES, rows):
-            yield images[start : start + rows]
 
 
 class _Python2Pickler(pickle._Pickler):
@@ -186,7 +139,7 @@ def _write_hdf5(path: Path, blocks: Iterator[np.ndarray]) -> None:
     with h5py.File(path, "w", locking=False) as archive:
         for key, array in (("latents/classes", _latent_classes()), ("latents/values", _latent_values())):
             archive.create_dataset(key, data=array, compression="gzip")
-        chunks = (_BLOCK // 4, IMAGE_SIZE, IMAGE_SIZE)
+        chunks = (256, IMAGE_SIZE, IMAGE_SIZE)
         images = archive.create_dataset("imgs", IMAGES_SHAPE, np.uint8, chunks=chunks, compression="gzip")
         start = 0
         for block in blocks:
