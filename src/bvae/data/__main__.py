@@ -1,4 +1,4 @@
-"""`python -m bvae.data export PATH`: dSprites as an official archive, for other libraries."""
+"""`python -m bvae.data export PATH` or `info NAME`: dSprites for other libraries, and what is known of a dataset."""
 
 from __future__ import annotations
 
@@ -6,21 +6,52 @@ import argparse
 import sys
 from pathlib import Path
 
+from bvae import data
 from bvae.data.dsprites import archives
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m bvae.data", description="dSprites for other libraries.")
+    parser = argparse.ArgumentParser(prog="python -m bvae.data", description="Datasets: what they are, and dSprites.")
     commands = parser.add_subparsers(dest="command", required=True)
-    export = commands.add_parser("export", help="render the 737,280 images into an archive in the official layout")
+    export = commands.add_parser("export", help="render dSprites into an archive in the official layout")
     export.add_argument("path", type=Path, help="the archive, .npz or .hdf5; about 30 MB")
-    path = parser.parse_args().path
+    info = commands.add_parser("info", help="print a dataset's source, licence, citation and factors")
+    info.add_argument("name", nargs="?", default="", help="the dataset, as data= has it")
+    arguments = parser.parse_args()
     try:
-        archives.write(path)
+        print(written(arguments.path) if arguments.command == "export" else described(arguments.name))
     except (OSError, ValueError) as error:
         sys.exit(f"bvae.data: {error}")
-    print(f"Wrote {path} ({path.stat().st_size / 1e6:.0f} MB)")
+
+
+def written(path: Path) -> str:
+    """Write the archive, and say so."""
+    archives.write(path)
+    return f"Wrote {path} ({path.stat().st_size / 1e6:.0f} MB)"
+
+
+def described(name: str) -> str:
+    """Describe the dataset with that name by its card; raises ValueError where none has it."""
+    exported = [getattr(data, known) for known in data.__all__]
+    sets = {
+        known.card.name: known
+        for known in exported
+        if isinstance(known, type) and issubclass(known, data.CachedImages) and isinstance(known.card, data.Card)
+    }
+    if name not in sets:
+        raise ValueError(f"info needs the name of a dataset, one of {', '.join(sorted(sets))}, got {name or 'none'}")
+    card, factors = sets[name].card, sets[name].factors
+    sizes = [f"{label} {size}" for label, size in zip(factors.names, factors.sizes, strict=True)] if factors else []
+    lines = {
+        "about": card.about,
+        "images": f"{len(factors):,}" if isinstance(factors, data.FactorGrid) else "",
+        "factors": ", ".join(sizes),
+        "source": card.source,
+        "licence": card.licence,
+        "citation": card.citation,
+    }
+    return "\n".join([card.name, *(f"{key:<10}{value}" for key, value in lines.items() if value)])
 
 
 if __name__ == "__main__":

@@ -35,15 +35,18 @@ def default_folder() -> Path:
     return Path("data").absolute()
 
 
-def name_of(path: Path) -> str:
-    """Name what is made of a file: another file, or one that has changed, gives another name.
+def name_of(*paths: Path) -> str:
+    """Name what is made of files: other files, or one that has changed, give another name.
 
     Raises FileNotFoundError where there is no such file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    stat = path.stat()
-    return hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:8]
+    stats = []
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+        stat = path.stat()
+        stats.append(f"{path} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(stats).encode()).hexdigest()[:8]
 
 
 def prepare(
