@@ -129,6 +129,10 @@ def test_responses_are_means_over_all_other_factors():
     assert "ellipse" in scale.svg
     (curve,) = figures.responses(factors[:, 1] - 1.5, factors[:, 1:2], FactorGrid(("hue",), (4,)))
     assert "from -1.50 to +1.50" in curve.alt
+    sizes = (183, 4)  # so many lines would be none
+    cars = FactorGrid(("car", "elevation"), sizes, categories=("car",))
+    _, elevation = figures.responses(cars.classes_of(np.arange(732))[:, 1] * 1.0, cars.classes_of(np.arange(732)), cars)
+    assert elevation.alt == "mean code from +0.00 to +3.00 over elevation"
 
 
 def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_path):

@@ -29,6 +29,7 @@ _STYLE = {
 _NATS = {"kl": "KL", "capacity": "C", "information": "information", "offset": "offset"}
 _MOST_VALUES = 12  # of a swept key that a line joins; more are a search's
 _MOST_POINTS = 400  # of a curve; more are averaged
+_MOST_LINES = 12  # of a chart, one a class of a category
 _METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -159,7 +160,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     """Draw how the mean of a unit moves with each factor, all else averaged: after Fig. 7 of Burgess et al. (2018).
 
     A map of the positions, where two factors are positions, and a curve for each other factor, with a line for each
-    class of the first category.
+    class of the first category that has few enough for a legend.
 
     Args:
         code: the unit's posterior means, (N,).
@@ -171,7 +172,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     }
     positions: tuple[str, ...] = factors.positions if len(factors.positions) == 2 else ()
     varying = [name for name in factors.names if name not in positions and at[name].max() > 0]
-    category = next((name for name in factors.categories if name in varying), None)
+    category = next((name for name in factors.categories if name in varying and at[name].max() < _MOST_LINES), None)
     kinds = at[category] if category else np.zeros(len(code), dtype=int)
     known = factors.value_names.get(category) if category else None
     kind_names = known or [f"{category} {k}" for k in range(kinds.max() + 1)]
