@@ -58,6 +58,7 @@ def test_every_yaml_instantiates(configuration, choice, tmp_path):
         "data=dsprites_archive": "data.images.source.path=dsprites.npz",
         "data=folder": f"data.path={tmp_path}",
         "data=arrays": f"data.path={tmp_path}/images.npy",
+        **{f"data={name}": "data.path=official" for name in ("shapes3d", "mpi3d", "cars3d", "smallnorb")},
     }
     cfg = configuration(choice, *(path for data, path in paths.items() if data == choice))
     for key in ("data", "optimizer", "scheduler", "callbacks", "trainer", "metrics"):

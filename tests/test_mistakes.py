@@ -24,6 +24,7 @@ from runs import offline_runs
         (["optimizer.lr=-1"], "Invalid learning rate: -1"),
         (["data=dsprites_archive", "data.images.source.path=none.npz"], "there is no file .*none.npz"),
         (["data=dsprites_archive"], "data.images.source.path must be given: data.images.source.path=…"),
+        (["data=shapes3d"], "data.path must be given: data.path=…"),
         (["loss.likelihood=gaussian"], "use loss/likelihood=bernoulli or"),
         (["seed=-1"], "seed must be 0 or more, got -1"),
         (["experiment=rotation"], "init_from=<the folder of a quick run>: there is no such run or checkpoint"),

@@ -33,15 +33,12 @@ def written(path: Path) -> str:
 
 def described(name: str) -> str:
     """Describe the dataset with that name by its card; raises ValueError where none has it."""
-    exported = [getattr(data, known) for known in data.__all__]
-    sets = {
-        known.card.name: known
-        for known in exported
-        if isinstance(known, type) and issubclass(known, data.CachedImages) and isinstance(known.card, data.Card)
-    }
-    if name not in sets:
-        raise ValueError(f"info needs the name of a dataset, one of {', '.join(sorted(sets))}, got {name or 'none'}")
-    card, factors = sets[name].card, sets[name].factors
+    exported = [getattr(data, public) for public in data.__all__]
+    known = [(getattr(kind, "card", None), getattr(kind, "factors", None)) for kind in exported]
+    found = {card.name: (card, factors) for card, factors in known if isinstance(card, data.Card)}
+    if name not in found:
+        raise ValueError(f"info needs the name of a dataset, one of {', '.join(sorted(found))}, got {name or 'none'}")
+    card, factors = found[name]
     sizes = [f"{label} {size}" for label, size in zip(factors.names, factors.sizes, strict=True)] if factors else []
     lines = {
         "about": card.about,

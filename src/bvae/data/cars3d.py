@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 import numpy as np
 from scipy.io import loadmat
 
-from bvae.data.image_set import Card, FactorGrid
+from bvae.data.image_set import Card, FactorGrid, Factors
 from bvae.data.official import OfficialImages, in_blocks, resized
 from bvae.files import progress
 
@@ -37,7 +37,7 @@ class Cars3D(OfficialImages):
     """
 
     shape = (3, 64, 64)
-    factors = _grid(183)
+    factors: Factors | None = _grid(183)
     needs = "nips2015-analogy-data.tar.gz, or a folder of its data/cars/*.mat,"
     card = Card(
         name="cars3d",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bvae.checks import integer
-from bvae.data.image_set import Card, FactorGrid
+from bvae.data.image_set import Card, FactorGrid, Factors
 from bvae.data.official import OfficialImages, labels_of, read_images
 
 _NAMES = (
@@ -52,7 +52,7 @@ class MPI3D(OfficialImages):
     """
 
     shape = (3, 64, 64)
-    factors = _grid(_SIZES)
+    factors: Factors | None = _grid(_SIZES)
     needs = "mpi3d_toy.npz, mpi3d_realistic.npz, mpi3d_real.npz or the file of the complex objects"
     card = Card(
         name="mpi3d",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,8 +25,8 @@ class OfficialImages(CachedImages):
         path: the file, or the folder of the files.
     """
 
-    card: ClassVar[Card]
-    needs: ClassVar[str]  # what its makers call the file or the files
+    card: Card
+    needs: str  # what its makers call the file or the files
 
     def __init__(self, path: str) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bvae.data import arrays
-from bvae.data.image_set import Card, FactorGrid
+from bvae.data.image_set import Card, FactorGrid, Factors
 from bvae.data.official import OfficialImages, described, labels_of, read_images
 
 _NAMES = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
@@ -28,7 +28,7 @@ class Shapes3D(OfficialImages):
     """
 
     shape = (3, 64, 64)
-    factors = FactorGrid(_NAMES, (10, 10, 10, 8, 4, 15), **_KINDS)
+    factors: Factors | None = FactorGrid(_NAMES, (10, 10, 10, 8, 4, 15), **_KINDS)
     needs = "the file 3dshapes.h5"
     card = Card(
         name="shapes3d",

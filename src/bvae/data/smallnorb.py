@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from bvae.data.arrays import StoredArray, blocks_of
-from bvae.data.image_set import Card, FactorGrid
+from bvae.data.image_set import Card, FactorGrid, Factors
 from bvae.data.official import OfficialImages, described, in_blocks, resized
 from bvae.files import progress
 
 _PARTS = ("5x46789x9x18x6x2x96x96-training", "5x01235x9x18x6x2x96x96-testing")
-_DTYPES = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}  # by the number that a file begins with
+# By the number that a file begins with.
+_DTYPES: dict[int, np.dtype] = {0x1E3D4C55: np.dtype("u1"), 0x1E3D4C54: np.dtype("<i4")}
 _NAMES = ("category", "instance", "elevation", "azimuth", "lighting")
 _SIZES = (5, 10, 9, 18, 6)
 _KINDS: dict[str, Any] = {"angles": ("azimuth",), "categories": ("category", "instance", "lighting")}
@@ -34,7 +35,7 @@ class SmallNORB(OfficialImages):
     """
 
     shape = (1, 64, 64)
-    factors = FactorGrid(_NAMES, _SIZES, value_names={"category": _CATEGORIES}, **_KINDS)
+    factors: Factors | None = FactorGrid(_NAMES, _SIZES, value_names={"category": _CATEGORIES}, **_KINDS)
     needs = "a folder of the six files smallnorb-…-training-… and …-testing-…, -dat, -cat and -info .mat or .mat.gz,"
     card = Card(
         name="smallnorb",
@@ -121,7 +122,8 @@ def _order(classes: np.ndarray) -> np.ndarray:
 def _opened(path: Path, row: tuple[int, ...], dtype: type) -> Iterator[StoredArray]:
     """Open a matrix (N, *row) of the format that the makers describe beside their files."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        open_file: Any = gzip.open if path.suffix == ".gz" else open
+        with open_file(path, "rb") as stream:
             magic, dimensions = struct.unpack("<Ii", stream.read(8))
             if magic not in _DTYPES or not 0 < dimensions < 9:
                 raise ValueError(f"{path} is no file of SmallNORB: it begins with {magic:#010x} {dimensions}")
