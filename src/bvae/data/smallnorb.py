@@ -131,7 +131,7 @@ def _opened(path: Path, row: tuple[int, ...], dtype: type) -> Iterator[StoredArr
             shape = struct.unpack(f"<{count}i", stream.read(4 * count))[:dimensions]
             if shape[1:] != row or shape[0] < 1 or _DTYPES[magic] != dtype:
                 raise ValueError(
-                    f"{path} must be {np.dtype(dtype)} of shape (N, {', '.join(map(str, row))}), "
+                    f"{path} must be {np.dtype(dtype)} of shape ({', '.join(map(str, ('N', *row)))}), "
                     f"got {_DTYPES[magic]} {shape}"
                 )
             yield StoredArray(shape, _DTYPES[magic], blocks_of(stream, shape, _DTYPES[magic]))
