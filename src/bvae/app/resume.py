@@ -52,7 +52,7 @@ def with_absolute_paths(data: DictConfig) -> DictConfig:
     for key, value in data.items():
         if OmegaConf.is_dict(value):
             with_absolute_paths(value)
-        elif key in ("cache_dir", "path") and value is not None:
+        elif key in ("cache_dir", "path", "background") and value is not None:
             data[key] = to_absolute_path(str(Path(value).expanduser()))
     return data
 

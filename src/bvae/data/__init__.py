@@ -3,7 +3,7 @@
 from bvae.data.cached import CachedImages
 from bvae.data.cars3d import Cars3D
 from bvae.data.datamodule import ImagesDataModule
-from bvae.data.dsprites import DSprites, DSpritesDataModule
+from bvae.data.dsprites import ColorDSprites, DSprites, DSpritesDataModule, NoisyDSprites, ScreamDSprites
 from bvae.data.dsprites.render import FACTOR_NAMES, FACTOR_SIZES, render
 from bvae.data.folder import FolderImages
 from bvae.data.image_set import Card, FactorGrid, Factors, ImageSet
@@ -21,6 +21,7 @@ __all__ = [
     "CachedImages",
     "Card",
     "Cars3D",
+    "ColorDSprites",
     "DSprites",
     "DSpritesDataModule",
     "FactorGrid",
@@ -28,6 +29,8 @@ __all__ = [
     "FolderImages",
     "ImageSet",
     "ImagesDataModule",
+    "NoisyDSprites",
+    "ScreamDSprites",
     "Shapes3D",
     "SmallNORB",
     "render",

@@ -1,4 +1,4 @@
-"""dSprites: rendered, and read from or written to its official archives."""
+"""dSprites: rendered, and read from or written to its official archives; and its variants."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from typing import Any
 from bvae.data.datamodule import ImagesDataModule
 from bvae.data.dsprites.image_set import MD5, URL, Archive, Download, DSprites, Rendered, Source
 from bvae.data.dsprites.render import FACTORS
+from bvae.data.dsprites.variants import ColorDSprites, NoisyDSprites, ScreamDSprites
 
-__all__ = ["FACTORS", "Archive", "DSprites", "DSpritesDataModule", "Download", "Rendered"]
+__all__ = [
+    "FACTORS",
+    "Archive",
+    "ColorDSprites",
+    "DSprites",
+    "DSpritesDataModule",
+    "Download",
+    "NoisyDSprites",
+    "Rendered",
+    "ScreamDSprites",
+]
 
 
 class DSpritesDataModule(ImagesDataModule):
