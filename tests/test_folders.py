@@ -87,6 +87,7 @@ def test_the_datas_folders_are_of_where_the_command_was_typed(monkeypatch, tmp_p
     nested = with_absolute_paths(OmegaConf.create({"images": {"source": {"path": "y.npz"}}}))
     assert nested.images.source.path == "/typed/here/y.npz"
     assert with_absolute_paths(OmegaConf.create({"background": "z.png"})).background == "/typed/here/z.png"
+    assert with_absolute_paths(OmegaConf.create({"path": 2026})).path == "/typed/here/2026"
     assert with_absolute_paths(OmegaConf.create({"cache_dir": None})).cache_dir is None
 
 

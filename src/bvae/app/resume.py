@@ -53,7 +53,7 @@ def with_absolute_paths(data: DictConfig) -> DictConfig:
         if OmegaConf.is_dict(value):
             with_absolute_paths(value)
         elif key in ("cache_dir", "path", "background") and value is not None:
-            data[key] = to_absolute_path(str(Path(value).expanduser()))
+            data[key] = to_absolute_path(str(Path(str(value)).expanduser()))
     return data
 
 

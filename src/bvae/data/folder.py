@@ -139,7 +139,7 @@ class FolderImages(CachedImages):
     def _image(self, picture: Image.Image) -> np.ndarray:
         mode = "L" if self.shape[0] == 1 else "RGB"
         size = (self.size, self.size)
-        upright = _eight_bits(ImageOps.exif_transpose(picture)).convert(mode)
+        upright = eight_bits(ImageOps.exif_transpose(picture)).convert(mode)
         fit = ImageOps.pad if self.pad else ImageOps.fit
         pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -160,7 +160,7 @@ def _is_picture(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def eight_bits(picture: Image.Image) -> Image.Image:
     """Bring a picture to 8 bits a channel, opaque: on white, where it is transparent."""
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         values = np.asarray(picture, dtype=np.float64)

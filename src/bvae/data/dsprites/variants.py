@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from bvae.data.dsprites.image_set import CARD, DSprites, Source, unpack
 from bvae.data.dsprites.render import IMAGE_BYTES, IMAGE_SIZE
+from bvae.data.folder import eight_bits
 from bvae.data.image_set import Card
 
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
@@ -82,7 +83,7 @@ class _Variant(DSprites):
     def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """Take images (B, 520) uint8, 512 bytes of pixels and 8 of the position, and factors (B, 5)."""
         packed, factors = super().__getitem__(indices)
-        positions = torch.as_tensor(indices, dtype=torch.int64)[:, None].view(torch.uint8)
+        positions = torch.from_numpy(np.array(indices, dtype=np.int64)).view(torch.uint8).view(-1, 8)
         return torch.cat([packed, positions], dim=1), factors
 
     def decode(self, batch: Tensor) -> Tensor:
@@ -177,8 +178,8 @@ def _read(path: Path) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8, scaled down to fit 350×274."""
     try:
         with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise ValueError(f"data.background={path} can't be read as a picture, a PNG or JPEG: {error}") from error
     given = "{}×{}".format(*picture.size)
     picture.thumbnail(_PICTURE)
