@@ -19,6 +19,11 @@ POINTS = {"num_train": 500, "num_test": 300}
 FOREST = RandomForestClassifier(10, random_state=0)
 METRICS = {
     "mig": metrics.MutualInformationGap(),
+    "mig_active": metrics.ActiveMutualInformationGap(),
+    "mig_sup": metrics.MIGSup(),
+    "dcimig": metrics.DCIMIG(),
+    "jemmig": metrics.JEMMIG(),
+    "infomec": metrics.InfoMEC(num_rows=500),
     "sap": metrics.SAP(**POINTS),
     "dci": metrics.DCIScores(**POINTS, learner=FOREST),
     "modularity": metrics.Modularity(),
@@ -39,6 +44,13 @@ def whole(function, **options):
 
 SUPERVISED = {
     "mig": metrics.mutual_information_gap,
+    "mig_sampled": lambda codes, factors: metrics.sampled_mutual_information_gap(
+        codes, np.full(np.shape(codes), -2.0), factors
+    ),
+    "mig_sup": metrics.mig_sup,
+    "dcimig": metrics.dcimig,
+    "jemmig": metrics.jemmig,
+    "infom": lambda codes, factors: metrics.infomec(codes, factors)["infom"],
     "sap": whole(metrics.sap),
     "sap of R²": whole(metrics.sap, continuous=True),
     "dci": lambda codes, factors: whole(metrics.dci, learner=FOREST)(codes, factors).disentanglement,
@@ -48,6 +60,9 @@ SUPERVISED = {
     "beta_vae_score": partial(metrics.beta_vae_score, **POINTS),
     "factor_vae_score": partial(metrics.factor_vae_score, **POINTS),
 }
+# The penalties of an SVM and of a logistic regression see scales, IRS weighs units by them, a posterior's deviation is
+# one, and InfoMEC leaves out units of a small range.
+SCALED = ("sap", "beta_vae_score", "irs", "mig_sampled", "infom")
 supervised = pytest.mark.parametrize("score", SUPERVISED.values(), ids=SUPERVISED)
 every = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
@@ -71,9 +86,8 @@ def test_the_order_of_the_units_changes_nothing(score, noisy, factors):
     assert score(noisy[:, [2, 0, 1]], factors) == pytest.approx(score(noisy, factors), abs=0.03)
 
 
-@pytest.mark.parametrize("name", [name for name in SUPERVISED if name not in ("sap", "beta_vae_score", "irs")])
+@pytest.mark.parametrize("name", [name for name in SUPERVISED if name not in SCALED])
 def test_the_scale_of_a_unit_changes_nothing(name, noisy, factors):
-    # An SVM's and a logistic regression's penalties do see scales, and IRS weighs units by them.
     score = SUPERVISED[name]
     assert score(noisy * [2, 8, 0.5] + 3, factors) == pytest.approx(score(noisy, factors), abs=1e-6)
 
@@ -101,10 +115,11 @@ def test_a_constant_unit_more_is_no_gain(score, noisy, factors):
         (lambda codes, factors: (codes[:, 0], factors), r"codes must be \(N, D\), got shape \(1000,\)"),
         (lambda codes, factors: (codes[:0], factors[:0]), r"codes must be \(N, D\), got shape \(0, 3\)"),
         (lambda codes, factors: (codes.astype(str), factors), "codes must be real numbers"),
-        (lambda codes, factors: (codes, factors / 2), "factors must be integers.*got float64"),
+        (lambda codes, factors: (codes, factors > 1), "factors must be integers .* or floats .*got bool"),
+        (lambda codes, factors: (codes, factors * np.nan), "continuous factors must be finite"),
         (lambda codes, factors: (codes, factors * 0), "every factor has one value only"),
     ],
-    ids=["few rows", "NaN", "rows", "shape", "empty", "text", "fractions", "constant factors"],
+    ids=["few rows", "NaN", "rows", "shape", "empty", "text", "booleans", "NaN factors", "constant factors"],
 )
 def test_what_cannot_be_scored_is_refused(score, spoil, message, noisy, factors):
     with pytest.raises(ValueError, match=message):
@@ -113,8 +128,8 @@ def test_what_cannot_be_scored_is_refused(score, spoil, message, noisy, factors)
 
 def test_factors_that_are_no_integers_come_with_advice_that_changes_no_score(perfect, noisy, factors):
     scales = np.linspace(0.5, 1, 5)  # as in dSprites' latents_values, which astype(int) would make 0 and 1
-    with pytest.raises(ValueError, match="factors must be integers, got float64") as refused:
-        metrics.mutual_information_gap(noisy, scales[factors])
+    with pytest.raises(ValueError, match="score needs factors that are classes, integers, got float64") as refused:
+        metrics.factor_vae_score(noisy, scales[factors])
     advice = str(refused.value).partition(" by ")[2]
     indices = eval(advice, {"np": np, "factors": scales[factors]})
     assert metrics.mutual_information_gap(noisy, indices) == metrics.mutual_information_gap(noisy, factors)
@@ -173,8 +188,8 @@ def test_a_collection_keeps_one_buffer_and_names_every_score(noisy, factors):
     for rows in (slice(0, 600), slice(600, 1000)):
         collection.update(torch.from_numpy(noisy[rows]), torch.from_numpy(factors[rows]))
     scores = collection.compute()
-    dci = {"dci_disentanglement", "dci_completeness", "dci_informativeness"}
-    assert set(scores) == (set(METRICS) - {"dci"}) | dci
+    assert set(scores) == {score for name, metric in METRICS.items() for score in metric.names or (name,)}
+    assert {"dci_completeness", "infoe", "mig_sup"} <= set(scores)
     assert len(collection.compute_groups) == 1
     buffers = [metric.codes for metric in collection.values(copy_state=False)]
     assert all(buffer is buffers[0] for buffer in buffers)

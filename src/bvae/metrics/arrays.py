@@ -21,20 +21,50 @@ def check_codes(codes: ArrayLike) -> np.ndarray:
 
 
 def check(codes: ArrayLike, factors: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Codes as (N, D) float64 and factors as (N, K) integers.
+    """Codes as (N, D) float64 and factors as (N, K): integers, whose values are classes, or float64, continuous ones.
 
-    Raises ValueError for shapes that don't fit, for NaN and for factors that aren't integers. Of other numbers, such as
-    dSprites' `latents_values`, each different value is a class of its own; rounding them would merge classes.
+    What is stored as floats is continuous, whole numbers too. Raises ValueError for shapes that don't fit, for NaN and
+    for factors that aren't numbers.
     """
     codes, factors = check_codes(codes), _array(factors)
     if factors.ndim != 2 or not factors.shape[1] or len(codes) != len(factors):
         raise ValueError(f"codes must be (N, D) and factors (N, K) with one N, got {codes.shape} and {factors.shape}")
+    if np.issubdtype(factors.dtype, np.floating):
+        if not np.isfinite(factors).all():
+            raise ValueError("continuous factors must be finite, got NaN or infinity")
+        return codes, factors.astype(np.float64, copy=False)
     if not np.issubdtype(factors.dtype, np.integer):
+        raise ValueError(f"factors must be integers (classes) or floats (continuous), got {factors.dtype}")
+    return codes, factors
+
+
+def is_continuous(factors: Any) -> bool:
+    """Tell whether factors, NumPy's or torch's, are continuous, which floats are, or classes."""
+    return bool(np.issubdtype(_array(factors[:1]).dtype, np.floating))
+
+
+def check_classes(factors: np.ndarray, score: str, instead: str = "") -> None:
+    """Raise ValueError for continuous factors, which `score` doesn't take; `instead` says what does."""
+    if is_continuous(factors):
         raise ValueError(
-            f"factors must be integers, got {factors.dtype}; where each value is a class, they become class indices by "
+            f"{score} needs factors that are classes, integers, got {factors.dtype}{instead}; where each value is a "
+            "class, they become class indices by "
             "np.stack([np.unique(column, return_inverse=True)[1] for column in factors.T], axis=1)"
         )
-    return codes, factors
+
+
+def binned(factors: np.ndarray, num_bins: int = 20) -> np.ndarray:
+    """Integer factors (N, K) as they are, continuous ones as their bins out of num_bins equal ones."""
+    return discretize(factors, num_bins) if is_continuous(factors) else factors
+
+
+def discretize(values: np.ndarray, num_bins: int) -> np.ndarray:
+    """Each column's bin out of num_bins equal ones from its minimum to its maximum: (N, D) -> (N, D) int64."""
+    if num_bins < 2:
+        raise ValueError(f"num_bins must be 2 or more, got {num_bins}")
+    low, high = values.min(axis=0), values.max(axis=0)
+    width = np.where(high > low, high - low, 1.0)  # a constant column lies in one bin
+    return ((values - low) / width * num_bins).astype(np.int64).clip(0, num_bins - 1)
 
 
 def check_rows(factors: np.ndarray, per_value: int = 2, part: str = "") -> None:
@@ -75,18 +105,23 @@ def check_parts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Both parts checked, with the factors that vary in the first.
 
-    Raises ValueError where the parts don't fit and, where factors are taken as classes, for parts of fewer than two
-    rows for each value of a factor.
+    Raises ValueError where the parts don't fit and for too few rows: where factors are taken as classes, fewer than two
+    for each value of a factor, else, for R², fewer than ten, of which it is 1 / (N − 1) by chance.
     """
     codes_train, factors_train = check(codes_train, factors_train)
     codes_test, factors_test = check(codes_test, factors_test)
     for name, train, test in (("codes", codes_train, codes_test), ("factors", factors_train, factors_test)):
         if train.shape[1] != test.shape[1]:
             raise ValueError(f"{name} for training and test must have one width, got {train.shape} and {test.shape}")
+    if is_continuous(factors_train) != is_continuous(factors_test):
+        kinds = f"{factors_train.dtype} and {factors_test.dtype}"
+        raise ValueError(f"factors for training and test must both be classes or both continuous, got {kinds}")
     factors_train, factors_test = varying(factors_train, factors_test)
-    if classes:
-        check_rows(factors_train, part=" for training")
-        check_rows(factors_test, part=" for testing")
+    for part, factors in (("training", factors_train), ("testing", factors_test)):
+        if classes:
+            check_rows(factors, part=f" for {part}")
+        elif len(factors) < 10:
+            raise ValueError(f"{len(factors)} rows for {part} are too few for R²: 10 or more are needed")
     return codes_train, factors_train, codes_test, factors_test
 
 
@@ -97,9 +132,26 @@ def split(total: int, num_train: int, num_test: int, seed: int) -> tuple[np.ndar
     return drawn[:num_train], drawn[num_train:]
 
 
+def sample(total: int, num_rows: int, seed: int) -> np.ndarray:
+    """Rows drawn without replacement, in their order; all of a table with no more than num_rows."""
+    if num_rows < 1:
+        raise ValueError(f"num_rows must be 1 or more, got {num_rows}")
+    if total <= num_rows:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, num_rows, replace=False))
+
+
 def rows(total: int, num_train: int, num_test: int) -> str:
     """How many rows `split` takes of so many, in words."""
     return "{:,} training and {:,} test rows".format(*_sizes(total, num_train, num_test))
+
+
+def remark_on_scale(codes: ArrayLike) -> str:
+    """Say that codes are too small for a penalised classifier, whose scale is the prior's; empty where they aren't."""
+    largest = check_codes(codes).std(axis=0).max()
+    if largest >= 0.1:
+        return ""
+    return f"no unit deviates by more than {largest:.2g}, and the classifier's penalty takes this score to chance there"
 
 
 def _sizes(total: int, num_train: int, num_test: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check, check_rows, varying
+from bvae.metrics.arrays import check, check_classes, check_rows, remark_on_scale, varying
 from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.shared_values import SharedValues
 
@@ -42,6 +42,7 @@ def beta_vae_score(
     from sklearn.linear_model import LogisticRegression
 
     codes, factors = check(codes, factors)
+    check_classes(factors, "the β-VAE score")
     (factors,) = varying(factors)
     if factors.shape[1] < 2:
         raise ValueError("the β-VAE score tells factors apart, and only one varies")
@@ -81,9 +82,12 @@ class BetaVAEScore(CodesMetric):
     def protocol(self, n: int) -> str:
         return (
             "Higgins et al. 2017: accuracy of a logistic regression that tells the shared factor from the mean "
-            f"absolute difference of {self.num_pairs} pairs; "
+            f"absolute difference of {self.num_pairs} pairs (chance is 1 over the number of factors that vary); "
             f"{self.num_train:,} training and {self.num_test:,} test points"
         )
+
+    def remark(self, codes: Codes) -> str:
+        return remark_on_scale(codes.mean)
 
     def score(self, codes: Codes) -> float:
         return beta_vae_score(codes.mean, codes.factors, self.num_pairs, self.num_train, self.num_test, self.seed)

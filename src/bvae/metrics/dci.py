@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.progress import Progress
 
-from bvae.metrics.arrays import check_parts, rows, split
-from bvae.metrics.metric import Codes, CodesMetric
+from bvae.metrics.arrays import check, check_parts, is_continuous
+from bvae.metrics.metric import Codes, SplitMetric
 
 if TYPE_CHECKING:
-    from sklearn.base import ClassifierMixin
+    from sklearn.base import ClassifierMixin, RegressorMixin
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class DCI:
 
     disentanglement: float
     completeness: float
-    informativeness: float  # accuracy on the test part
+    informativeness: float  # accuracy, or R² of continuous factors, on the test part
     informativeness_train: float
     importances: np.ndarray  # (D, K') of the units for each factor that varies
 
@@ -39,6 +39,7 @@ def dci(
     learner: ClassifierMixin | None = None,
     seed: int = 0,
     progress: bool = True,
+    regressor: RegressorMixin | None = None,
 ) -> DCI:
     """Disentanglement, completeness and informativeness (DCI): Section 2 of Eastwood & Williams (2018), ICLR.
 
@@ -53,28 +54,37 @@ def dci(
 
     Args:
         codes_train, codes_test: posterior means, (N, D) float.
-        factors_train, factors_test: (N, K) int.
+        factors_train, factors_test: (N, K) int, or float for continuous ones.
         learner: a scikit-learn classifier with `feature_importances_`, in place of gradient-boosted trees.
         seed: of the learner, where it takes one.
         progress: show a bar, where the output is a terminal.
+        regressor: the same for continuous factors, whose informativeness is R².
 
-    Each part is in [0, 1]; with one unit or one factor, completeness or disentanglement is 1, as there is nothing to
-    share with, and where no unit has any importance, both are 0. Raises ValueError for NaN, for shapes that don't fit,
-    where no factor varies, and for parts of fewer than two rows for each value of a factor, as few of them are then
-    seen in both.
+    Each part is in [0, 1], but for an R² below 0, that of the mean; with one unit or one factor, completeness or
+    disentanglement is 1, as there is nothing to share with, and where no unit has any importance, both are 0. Raises
+    ValueError for NaN, for shapes that don't fit, where no factor varies, and for parts of fewer than two rows for each
+    value of a factor, as few of them are then seen in both, or of fewer than ten with continuous factors.
     """
     # Imported where it is used: it takes seconds, which a training that asks for none of this shouldn't wait for.
     from joblib import Parallel, delayed
     from sklearn.base import clone
-    from sklearn.ensemble import GradientBoostingClassifier
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
+    continuous = is_continuous(check(codes_train, factors_train)[1])
     codes_train, factors_train, codes_test, factors_test = check_parts(
-        codes_train, factors_train, codes_test, factors_test
+        codes_train, factors_train, codes_test, factors_test, classes=not continuous
     )
-    learner = clone(learner) if learner is not None else GradientBoostingClassifier()
+    # Trees take what differs by less than 1e-7 as equal. A power of two rounds nothing.
+    deviations = codes_train.std(axis=0)
+    scale = 2.0 ** -np.round(np.log2(np.where(deviations > 0, deviations, 1.0)))
+    train: np.ndarray = codes_train * scale
+    test: np.ndarray = codes_test * scale
+    chosen = regressor if continuous else learner
+    published = GradientBoostingRegressor() if continuous else GradientBoostingClassifier()
+    learner = clone(chosen) if chosen is not None else published
     if "random_state" in learner.get_params():
         learner.set_params(random_state=seed)
-    classes = [len(np.unique(factor)) for factor in factors_train.T]
+    classes = [1 if continuous else len(np.unique(factor)) for factor in factors_train.T]
 
     with Progress(transient=True, disable=not (progress and Console().is_terminal)) as bar:
         task = bar.add_task("DCI: learning the factors", total=sum(classes))
@@ -87,21 +97,21 @@ def dci(
                 bar.advance(task, classes[k] / fitted.n_estimators)
                 return False
 
-            model.fit(codes_train, y, **({"monitor": stage} if monitored else {}))
+            model.fit(train, y, **({"monitor": stage} if monitored else {}))
             if not monitored:
                 bar.advance(task, classes[k])
-            return model.feature_importances_, model.score(codes_test, y_test), model.score(codes_train, y)
+            return model.feature_importances_, model.score(test, y_test), model.score(train, y)
 
         longest_first = np.argsort(classes)[::-1]
         results = Parallel(n_jobs=-1, prefer="threads")(delayed(learn)(k) for k in longest_first)
-    importances = np.empty((codes_train.shape[1], len(classes)))
+    importances = np.empty((train.shape[1], len(classes)))
     for k, (of_factor, _, _) in zip(longest_first, results, strict=True):
         importances[:, k] = of_factor
     return DCI(
         disentanglement=_concentration(importances),
         completeness=_concentration(importances.T),
-        informativeness=float(np.mean([test for _, test, _ in results])),
-        informativeness_train=float(np.mean([train for _, _, train in results])),
+        informativeness=float(np.mean([tested for _, tested, _ in results])),
+        informativeness_train=float(np.mean([trained for _, _, trained in results])),
         importances=importances,
     )
 
@@ -118,13 +128,13 @@ def _concentration(importances: np.ndarray) -> float:
     return float(np.average(1 - entropies, weights=rows.sum(axis=1)))
 
 
-class DCIScores(CodesMetric):
-    """`dci` as a torchmetric; the parts for training and test are drawn from the collected rows.
+class DCIScores(SplitMetric):
+    """`dci` as a torchmetric.
 
     `compute` returns `dci_disentanglement`, `dci_completeness` and `dci_informativeness`.
     """
 
-    seed: int
+    names = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
 
     def __init__(
         self,
@@ -133,35 +143,28 @@ class DCIScores(CodesMetric):
         learner: ClassifierMixin | None = None,
         seed: int = 0,
         progress: bool = True,
+        regressor: RegressorMixin | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.num_train = num_train
-        self.num_test = num_test
+        super().__init__(num_train, num_test, seed, **kwargs)
         self.learner = learner
-        self.seed = seed
         self.progress = progress
+        self.regressor = regressor
 
     def protocol(self, n: int) -> str:
         learner = "gradient-boosted trees" if self.learner is None else str(self.learner)
         return (
-            f"Eastwood & Williams 2018: importances of {learner}, one classifier a factor; "
-            f"{rows(n, self.num_train, self.num_test)}"
+            f"Eastwood & Williams 2018: importances of {learner}, one classifier a factor, informativeness by its "
+            f"accuracy (chance is 1 over a factor's classes); {self.rows(n)}"
         )
 
+    def remark(self, codes: Codes) -> str:
+        if not is_continuous(codes.factors):
+            return ""
+        regressor = "gradient-boosted trees" if self.regressor is None else str(self.regressor)
+        return f"continuous factors: importances of {regressor}, one regressor a factor, informativeness by R²"
+
     def score(self, codes: Codes) -> dict[str, float]:
-        train, test = split(len(codes.mean), self.num_train, self.num_test, self.seed)
-        scores = dci(
-            codes.mean[train],
-            codes.factors[train],
-            codes.mean[test],
-            codes.factors[test],
-            self.learner,
-            self.seed,
-            self.progress,
-        )
-        return {
-            "dci_disentanglement": scores.disentanglement,
-            "dci_completeness": scores.completeness,
-            "dci_informativeness": scores.informativeness,
-        }
+        parts = self.parts(codes)
+        scores = dci(*parts, self.learner, self.seed, self.progress, self.regressor)
+        return dict(zip(self.names, scores, strict=True))

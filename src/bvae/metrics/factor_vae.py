@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check, check_rows, varying
+from bvae.metrics.arrays import check, check_classes, check_rows, varying
 from bvae.metrics.metric import Codes, CodesMetric
 from bvae.metrics.shared_values import SharedValues
 
@@ -42,6 +42,7 @@ def factor_vae_score(
     for each value of a factor, where a batch is one image over and over.
     """
     codes, factors = check(codes, factors)
+    check_classes(factors, "the FactorVAE score")
     (factors,) = varying(factors)
     if factors.shape[1] < 2:
         raise ValueError("the FactorVAE score tells factors apart, and only one varies")
@@ -101,9 +102,13 @@ class FactorVAEScore(CodesMetric):
     def protocol(self, n: int) -> str:
         return (
             f"Kim & Mnih 2018: majority vote on the least normalised variance in batches of {self.batch_size}, units "
-            f"of deviation under {self.min_std} without a vote; {self.num_train:,} training and "
-            f"{self.num_test:,} test votes"
+            f"of deviation under {self.min_std} without a vote (chance is 1 over the number of factors that vary); "
+            f"{self.num_train:,} training and {self.num_test:,} test votes"
         )
+
+    def remark(self, codes: Codes) -> str:
+        voting = codes.mean.double().std(dim=0) >= self.min_std
+        return "" if voting.any() else f"no unit deviates by {self.min_std} or more, so that none has a vote"
 
     def score(self, codes: Codes) -> float:
         return factor_vae_score(

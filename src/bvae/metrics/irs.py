@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check, check_rows, classes_of, varying
+from bvae.metrics.arrays import binned, check, check_rows, classes_of, discretize, varying
 from bvae.metrics.metric import Codes, CodesMetric
-from bvae.metrics.mutual_information import discretize
+from bvae.metrics.mutual_information import remark_on_extremes
 
 
 def interventional_robustness(
@@ -23,7 +23,7 @@ def interventional_robustness(
 
     Args:
         codes: posterior means, (N, D) float.
-        factors: (N, K) int.
+        factors: (N, K) int, or float for continuous ones, which are held by equal bins.
         quantile: in (0, 1].
         num_bins: equal bins of a factor's classes, in the order of their values.
 
@@ -35,7 +35,7 @@ def interventional_robustness(
         raise ValueError(f"quantile must be in (0, 1], got {quantile}")
     codes, factors = check(codes, factors)
     (factors,) = varying(factors)
-    held = discretize(classes_of(factors), num_bins)
+    held = discretize(classes_of(binned(factors, num_bins)), num_bins)
     check_rows(held, per_value=10)
     codes = codes[:, np.ptp(codes, axis=0) > 0]
     if not codes.shape[1]:
@@ -62,8 +62,13 @@ class InterventionalRobustness(CodesMetric):
     def protocol(self, n: int) -> str:
         return (
             f"Suter et al. 2019: 1 less the deviation at the {self.quantile} quantile with the best factor held, in "
-            f"{self.num_bins} bins at most, over the largest deviation, mean over units weighted by the latter"
+            f"{self.num_bins} bins at most, over the largest deviation, mean over units weighted by the latter; "
+            "it rises with the number of rows, as the largest deviation does: 0.417 of 10,000 and 0.471 of 737,280 in "
+            "one model"
         )
+
+    def remark(self, codes: Codes) -> str:
+        return remark_on_extremes(codes.mean, "the largest deviations are")
 
     def score(self, codes: Codes) -> float:
         return interventional_robustness(codes.mean, codes.factors, self.quantile, self.num_bins)

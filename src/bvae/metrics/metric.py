@@ -11,13 +11,24 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from bvae.metrics.arrays import rows, split
+
+# A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
+ACTIVE_BELOW = 0.85
+
 
 class Codes(NamedTuple):
     """The posteriors of N images, and the factors that the images were made from."""
 
     mean: Tensor  # (N, D)
     log_variance: Tensor | None  # (N, D); None for codes that aren't a posterior's
-    factors: Tensor  # (N, K) int; K is 0 where there are none
+    factors: Tensor  # (N, K), int for classes or float for continuous ones; K is 0 where there are none
+
+    def active(self) -> Tensor:
+        """Tell which units (D,) are active: posteriors of a mean variance under 0.85, or codes of one over 0.01."""
+        if self.log_variance is None:
+            return self.mean.double().var(dim=0, correction=0) > 0.01
+        return self.log_variance.exp().mean(dim=0) < ACTIVE_BELOW
 
     def sample(self, seed: int) -> Tensor:
         """Draw one latent vector from each posterior: (N, D), on the CPU; raises ValueError without log-variances."""
@@ -40,6 +51,7 @@ class CodesMetric(Metric, ABC):
     higher_is_better: bool | None = True
     seed: int | None = None  # of what is drawn at random, where something is
     looks_at_factors = True  # by how much units follow them, however little a unit moves
+    names: tuple[str, ...] = ()  # of the scores, where `score` gives several
 
     def __init__(self, **kwargs: Any) -> None:
         """kwargs: those of `torchmetrics.Metric`."""
@@ -51,6 +63,10 @@ class CodesMetric(Metric, ABC):
     @abstractmethod
     def protocol(self, n: int) -> str:
         """How the score of n rows is computed, in a line to stand beside it."""
+
+    def remark(self, codes: Codes) -> str:
+        """What of these codes one must know to read their score, to stand after the protocol; empty for nothing."""
+        return ""
 
     @abstractmethod
     def score(self, codes: Codes) -> float | dict[str, float]:
@@ -93,6 +109,27 @@ class CodesMetric(Metric, ABC):
         if isinstance(score, dict):
             return {name: _scalar(value) for name, value in score.items()}
         return _scalar(score)
+
+
+class SplitMetric(CodesMetric):
+    """A score with a part for training and one for test, which are drawn from the collected rows."""
+
+    seed: int
+
+    def __init__(self, num_train: int = 10_000, num_test: int = 5_000, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_train = num_train
+        self.num_test = num_test
+        self.seed = seed
+
+    def rows(self, n: int) -> str:
+        """How many of n rows the parts have, in words."""
+        return rows(n, self.num_train, self.num_test)
+
+    def parts(self, codes: Codes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Means and factors for training, and those for test."""
+        train, test = split(len(codes.mean), self.num_train, self.num_test, self.seed)
+        return codes.mean[train], codes.factors[train], codes.mean[test], codes.factors[test]
 
 
 def _scalar(value: float) -> Tensor:

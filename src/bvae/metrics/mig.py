@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check, varying
-from bvae.metrics.metric import Codes, CodesMetric
-from bvae.metrics.mutual_information import check_bins, entropy, mutual_information
+from bvae.metrics.metric import Codes
+from bvae.metrics.mutual_information import BinnedMetric, information_table
 
 
 def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
@@ -19,34 +16,50 @@ def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, num_bins: int =
 
     Args:
         codes: posterior means, (N, D) float with D of 2 or more.
-        factors: (N, K) int.
+        factors: (N, K) int, or float for continuous ones, which are binned too.
         num_bins: bins of a unit.
 
     Returns a number in [0, 1]; 1 where each factor is followed by one unit only. Raises ValueError for NaN, for
     shapes that don't fit, where no factor varies, and for fewer rows than bins or than two for each value of a factor,
     where any unit tells nearly all of a factor.
     """
-    codes, factors = check(codes, factors)
-    if codes.shape[1] < 2:
-        raise ValueError(f"the gap needs two units or more, got codes of shape {codes.shape}")
-    (factors,) = varying(factors)
-    check_bins(factors, num_bins)
-    second, first = np.sort(mutual_information(codes, factors, num_bins), axis=0)[-2:]
-    return float(((first - second) / entropy(factors)).mean())
+    information, entropies = information_table(codes, factors, num_bins)
+    if len(information) < 2:
+        raise ValueError(f"the gap needs two units or more, got codes of shape {tuple(np.shape(codes))}")
+    second, first = np.sort(information, axis=0)[-2:]
+    return float(((first - second) / entropies).mean())
 
 
-class MutualInformationGap(CodesMetric):
+class MutualInformationGap(BinnedMetric):
     """`mutual_information_gap` as a torchmetric."""
-
-    def __init__(self, num_bins: int = 20, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.num_bins = num_bins
 
     def protocol(self, n: int) -> str:
         return (
             f"Chen et al. 2018: posterior means in {self.num_bins} equal bins from minimum to maximum, "
-            "gap of the two largest mutual informations over the factor's entropy, mean over factors"
+            "gap of the two largest mutual informations over the factor's entropy, mean over factors; "
+            "noise is near 0 where rows are many"
         )
 
     def score(self, codes: Codes) -> float:
         return mutual_information_gap(codes.mean, codes.factors, self.num_bins)
+
+
+class ActiveMutualInformationGap(MutualInformationGap):
+    """`mutual_information_gap` of the active units alone, as a torchmetric.
+
+    An idle unit's binned means tell a little of each factor, and may be the best or the second best that there is. A
+    gap needs two active units.
+    """
+
+    def protocol(self, n: int) -> str:
+        return f"{super().protocol(n)}; of the active units alone, by `Codes.active`"
+
+    def score(self, codes: Codes) -> float:
+        active = codes.active()
+        if active.sum() < 2:
+            raise ValueError(f"a gap needs two active units or more, got {int(active.sum())} of {len(active)}")
+        return mutual_information_gap(codes.mean[:, active], codes.factors, self.num_bins)
+
+    def remark(self, codes: Codes) -> str:
+        active = codes.active().nonzero().flatten().tolist()
+        return "; ".join(filter(None, (f"units {', '.join(map(str, active))}", super().remark(codes))))

@@ -1,20 +1,14 @@
-"""Mutual information of units and factors, estimated from a histogram."""
+"""Mutual information of units and factors, estimated from a histogram, and the shell of the scores that use it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check, check_rows
-
-
-def discretize(codes: np.ndarray, num_bins: int) -> np.ndarray:
-    """Each unit's bin out of num_bins equal ones from its minimum to its maximum: (N, D) -> (N, D) int64."""
-    if num_bins < 2:
-        raise ValueError(f"num_bins must be 2 or more, got {num_bins}")
-    low, high = codes.min(axis=0), codes.max(axis=0)
-    width = np.where(high > low, high - low, 1.0)  # a constant unit lies in one bin
-    return ((codes - low) / width * num_bins).astype(np.int64).clip(0, num_bins - 1)
+from bvae.metrics.arrays import binned, check, check_codes, check_rows, discretize, is_continuous, varying
+from bvae.metrics.metric import Codes, CodesMetric
 
 
 def check_bins(factors: np.ndarray, num_bins: int) -> None:
@@ -33,17 +27,55 @@ def entropy(factors: np.ndarray) -> np.ndarray:
 
 
 def mutual_information(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> np.ndarray:
-    """I(unit; factor) in nats between binned codes (N, D) and factors (N, K): (D, K)."""
+    """I(unit; factor) in nats between binned codes (N, D) and factors (N, K), binned where continuous: (D, K)."""
     codes, factors = check(codes, factors)
-    binned = discretize(codes, num_bins)
+    factors = binned(factors, num_bins)
+    bins_of_units = discretize(codes, num_bins)
     information = np.empty((codes.shape[1], factors.shape[1]))
     for k, factor in enumerate(factors.T):
         values, labels = np.unique(factor, return_inverse=True)
-        for d, bins in enumerate(binned.T):
+        for d, bins in enumerate(bins_of_units.T):
             joint = np.bincount(bins * len(values) + labels, minlength=num_bins * len(values))
             joint = joint.reshape(num_bins, len(values))
             information[d, k] = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
     return information.clip(min=0)  # rounding leaves -1e-16 for independent ones
+
+
+def information_table(codes: ArrayLike, factors: ArrayLike, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """The information (D, K) between units and the factors that vary, and the entropy (K,) of these: nats.
+
+    Raises ValueError for NaN, for shapes that don't fit, where no factor varies, and for fewer rows than bins or than
+    two for each value of a factor, where any unit tells nearly all of a factor.
+    """
+    codes, factors = check(codes, factors)
+    (factors,) = varying(factors)
+    factors = binned(factors, num_bins)
+    check_bins(factors, num_bins)
+    return mutual_information(codes, factors, num_bins), entropy(factors)
+
+
+class BinnedMetric(CodesMetric):
+    """A score of codes in equal bins from each unit's minimum to its maximum."""
+
+    def __init__(self, num_bins: int = 20, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_bins = num_bins
+
+    def remark(self, codes: Codes) -> str:
+        continuous = f"continuous factors in {self.num_bins} equal bins too" if is_continuous(codes.factors) else ""
+        return "; ".join(filter(None, (continuous, remark_on_extremes(codes.mean, "the bins span"))))
+
+
+def remark_on_extremes(codes: ArrayLike, what_reaches: str, most: float = 10.0) -> str:
+    """Name the units with a value more than `most` deviations from their mean; empty where there are none."""
+    codes = check_codes(codes)
+    furthest = np.abs(codes - codes.mean(axis=0)).max(axis=0)
+    deviations = np.divide(furthest, codes.std(axis=0), out=np.zeros_like(furthest), where=np.ptp(codes, axis=0) > 0)
+    far = np.flatnonzero(deviations > most)
+    if not len(far):
+        return ""
+    units = ", ".join(f"{unit} ({deviations[unit]:.0f})" for unit in far)
+    return f"few values lie far out in units {units} (their deviations from the mean), and {what_reaches} them"
 
 
 def _entropy(counts: np.ndarray) -> float:

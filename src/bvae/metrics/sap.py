@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bvae.metrics.arrays import check_parts, rows, split
-from bvae.metrics.metric import Codes, CodesMetric
+from bvae.metrics.arrays import check, check_classes, check_parts, remark_on_scale
+from bvae.metrics.metric import Codes, SplitMetric
 
 
 def sap(
@@ -24,7 +24,7 @@ def sap(
 
     Args:
         codes_train, codes_test: posterior means, (N, D) float with D of 2 or more.
-        factors_train, factors_test: (N, K) int.
+        factors_train, factors_test: (N, K) int; floats for continuous ones, with `continuous`.
         continuous: take the factors as numbers and score a unit by R², its squared correlation with the factor, in
             place of the accuracy. It is taken on the test part, where the protocol has the training part: it learns
             nothing.
@@ -34,14 +34,14 @@ def sap(
     factor that is taken as classes, as few of them are then seen in both. R² is refused for fewer than ten rows, as it
     is 1 / (N − 1) by chance.
     """
+    if not continuous:
+        check_classes(check(codes_train, factors_train)[1], "SAP by a classifier", ", unless continuous=True scores R²")
     codes_train, factors_train, codes_test, factors_test = check_parts(
         codes_train, factors_train, codes_test, factors_test, classes=not continuous
     )
     if codes_train.shape[1] < 2:
         raise ValueError(f"the gap needs two units or more, got codes of shape {codes_train.shape}")
     if continuous:
-        if len(codes_test) < 10:
-            raise ValueError(f"{len(codes_test)} rows for testing are too few for R²: 10 or more are needed")
         predictability = _squared_correlation(codes_test, factors_test)
     else:
         predictability = _accuracies(codes_train, factors_train, codes_test, factors_test)
@@ -74,10 +74,8 @@ def _squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return np.divide((codes.T @ factors) ** 2, products, out=np.zeros_like(products), where=products > 1e-24)
 
 
-class SAP(CodesMetric):
-    """`sap` as a torchmetric; the parts for training and test are drawn from the collected rows."""
-
-    seed: int
+class SAP(SplitMetric):
+    """`sap` as a torchmetric."""
 
     def __init__(
         self,
@@ -87,23 +85,19 @@ class SAP(CodesMetric):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.num_train = num_train
-        self.num_test = num_test
+        super().__init__(num_train, num_test, seed, **kwargs)
         if not isinstance(continuous, bool):
             raise ValueError(f"continuous must be true or false, got {continuous!r}")
         self.continuous = continuous
-        self.seed = seed
 
     def protocol(self, n: int) -> str:
         predictor = (
             "squared correlation" if self.continuous else "accuracy of a linear SVM (C = 0.01, classes balanced)"
         )
-        return (
-            f"Kumar et al. 2018: gap of the two units of largest {predictor}, mean over factors; "
-            f"{rows(n, self.num_train, self.num_test)}"
-        )
+        return f"Kumar et al. 2018: gap of the two units of largest {predictor}, mean over factors; {self.rows(n)}"
+
+    def remark(self, codes: Codes) -> str:
+        return "" if self.continuous else remark_on_scale(codes.mean)
 
     def score(self, codes: Codes) -> float:
-        train, test = split(len(codes.mean), self.num_train, self.num_test, self.seed)
-        return sap(codes.mean[train], codes.factors[train], codes.mean[test], codes.factors[test], self.continuous)
+        return sap(*self.parts(codes), self.continuous)

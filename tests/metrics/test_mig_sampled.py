@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bvae.metrics import Codes, SampledMutualInformationGap, mutual_information_gap, sampled_mutual_information_gap
+
+BIT = np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (500, 1))
+
+
+def posteriors(distance: float) -> np.ndarray:
+    """Means of a unit that lies this far on either side for the first bit, and of one at the prior."""
+    return np.stack((distance * (2 * BIT[:, 0] - 1), np.zeros(len(BIT))), axis=1)
+
+
+def test_a_bit_between_two_unit_gaussians_has_the_information_of_its_channel():
+    # I = 1 − E log₂(1 + exp(−2·d·y)) bits for y ~ N(d, 1), of the one that the factor has.
+    y = np.linspace(-9, 11, 20_001)
+    for distance in (0.5, 1.0, 2.0):
+        density = np.exp(-((y - distance) ** 2) / 2) / math.sqrt(2 * math.pi)
+        bits = 1 - (density * np.log2(1 + np.exp(-2 * distance * y))).sum() * (y[1] - y[0])
+        found = sampled_mutual_information_gap(posteriors(distance), np.zeros((len(BIT), 2)), BIT[:, :1])
+        assert found == pytest.approx(bits, abs=0.03)
+
+
+def test_what_posteriors_blur_is_no_information_though_their_means_tell_all():
+    means = posteriors(0.001)
+    assert mutual_information_gap(means, BIT[:, :1]) == pytest.approx(1)
+    assert sampled_mutual_information_gap(means, np.zeros_like(means), BIT[:, :1]) == pytest.approx(0, abs=3e-3)
+    assert sampled_mutual_information_gap(means, np.full_like(means, -20.0), BIT[:, :1]) == pytest.approx(1, abs=1e-3)
+
+
+def test_factors_are_chosen_by_index_and_means_alone_are_refused():
+    means = torch.from_numpy(posteriors(5.0))
+    codes = Codes(means, torch.zeros_like(means), torch.from_numpy(BIT))
+    first, second, both = (SampledMutualInformationGap(factors).score(codes) for factors in ([0], [1], None))
+    assert first == pytest.approx(1, abs=0.01)
+    assert second == pytest.approx(0, abs=0.01)
+    assert both == pytest.approx((first + second) / 2, abs=0.01)
+    assert "mean over factors 1, 2" in SampledMutualInformationGap([1, 2]).protocol(2_000)
+    with pytest.raises(ValueError, match=r"factors must be indices from 0 to 1, got \[2\]"):
+        SampledMutualInformationGap([2]).score(codes)
+    with pytest.raises(ValueError, match="samples need the posteriors' log-variances"):
+        SampledMutualInformationGap().score(codes._replace(log_variance=None))
+
+
+def test_few_of_many_posteriors_give_nearly_the_same():
+    means, log_variances = posteriors(1.0), np.zeros((len(BIT), 2))
+    whole = sampled_mutual_information_gap(means, log_variances, BIT[:, :1])
+    part = sampled_mutual_information_gap(means, log_variances, BIT[:, :1], num_samples=1_000, num_posteriors=200)
+    assert part == pytest.approx(whole, abs=0.06)
