@@ -17,7 +17,8 @@ from test_published import SHAPES
 from bvae.loggers import wandb_run_of
 
 KEYS = {
-    *("mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity", "explicitness"),
+    *("mig", "mig_active", "mig_sampled", "mig_sup", "dcimig", "jemmig", "infom", "infoe", "infoc"),
+    *("sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity", "explicitness"),
     *("irs", "beta_vae_score", "factor_vae_score", "total_correlation", "wasserstein_correlation", "varying_units"),
 }
 
@@ -69,7 +70,9 @@ def test_anybodys_codes_get_every_score(evaluate, tmp_path):
     written = json.loads((tmp_path / "scored" / "scores.json").read_text())
     assert set(written) == KEYS | {"source", "versions"}
     assert written["source"] == {"codes": str(tmp_path / "codes.npz")}
-    assert all(written[key]["value"] is not None and written[key]["n"] == 600 for key in KEYS)
+    assert all(written[key]["n"] == 600 for key in KEYS)
+    assert [key for key in KEYS if written[key]["value"] is None] == ["mig_sampled"]
+    assert "need the posteriors' log-variances" in written["mig_sampled"]["protocol"]
     assert "GradientBoostingClassifier()" in written["dci_completeness"]["protocol"]
     page = (tmp_path / "scored" / "report.html").read_text()
     assert "hue" in page

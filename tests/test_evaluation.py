@@ -121,7 +121,7 @@ def test_what_follows_factors_is_not_defined_where_no_unit_is_active(vae, tmp_pa
     assert not any(unit.active for unit in found.table)
     taken = {score.name: score for score in found.scores}
     undefined = [name for name, score in taken.items() if np.isnan(score.value)]
-    assert undefined == ["mig", "sap", "dci", "factor_vae_score"]
+    assert undefined == ["mig", "sap", *metrics.DCIScores.names, "factor_vae_score"]
     assert all("no unit is active" in taken[name].protocol for name in undefined)
 
 
@@ -163,6 +163,20 @@ def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
     assert (tmp_path / "scores.json").is_file()
     with pytest.raises(ValueError, match=r"need 2 names, got 1"):
         evaluate_codes(codes_of(codes, factors), tmp_path, chosen, ["hue"])
+
+
+def test_continuous_factors_are_scored_tabulated_and_reported(tmp_path):
+    factors = np.random.default_rng(0).uniform(size=(400, 2))
+    np.savez(tmp_path / "codes.npz", codes=factors * [3, -3], factors=factors, factor_names=["mass", "speed"])
+    codes, names = read_codes(tmp_path / "codes.npz")
+    assert codes.factors.numpy() == pytest.approx(factors)
+    chosen = {"mig": metrics.MutualInformationGap(), "factor_vae_score": metrics.FactorVAEScore()}
+    found = evaluate_codes(codes, tmp_path, Scoring(chosen), names)
+    mig, factor_vae_score = found.scores
+    assert mig.value > 0.8
+    assert "needs factors that are classes, integers, got float64" in factor_vae_score.protocol
+    assert {row.unit: row.name for row in found.table} == {0: "mass", 1: "speed"}
+    assert "over mass" in report(tmp_path, found).read_text()
 
 
 def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):

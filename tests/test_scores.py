@@ -92,3 +92,63 @@ def test_a_score_of_samples_gets_the_posteriors_and_says_where_there_are_none():
         metric.update(means, factors)
     with pytest.raises(ValueError, match=r"must have the shape of the codes, got \(20000, 1\) and \(20000, 2\)"):
         metric.update(means, factors, means[:, :1])
+
+
+def computed(chosen, mean, factors, log_variance=None):
+    codes = metrics.Codes(torch.from_numpy(mean), log_variance, torch.from_numpy(factors))
+    return {score.name: score for score in scores.compute_scores(chosen, codes, show=False)}
+
+
+def test_what_codes_do_to_a_score_stands_after_its_protocol():
+    rng = np.random.default_rng(0)
+    factors = rng.integers(5, size=(1_000, 2))
+    mean = factors + rng.normal(scale=0.2, size=factors.shape)
+    chosen = {"mig": metrics.MutualInformationGap(), "sap": metrics.SAP(), "irs": metrics.InterventionalRobustness()}
+    found = computed(chosen, mean, factors)
+    assert not any("far out" in score.protocol or "deviates" in score.protocol for score in found.values())
+    assert "continuous factors in 20 equal bins" in computed(chosen, mean, factors * 1.0)["mig"].protocol
+    assert "no unit deviates by more than" in computed(chosen, mean * 1e-6, factors)["sap"].protocol
+    mean[0] = 60
+    far = computed(chosen, mean, factors)
+    assert far["mig"].value < found["mig"].value - 0.2
+    for name in ("mig", "irs"):
+        assert "few values lie far out in units 0 (" in far[name].protocol
+
+
+def test_active_units_have_a_gap_of_their_own_and_one_alone_none():
+    factors = np.tile(np.stack(np.unravel_index(np.arange(20), (4, 5)), axis=1), (10, 1))
+    mean = np.concatenate((factors, factors[:, :1] * 1e-4), axis=1)  # an idle unit follows a factor all the same
+    log_variance = torch.tensor([-4.0, -4.0, 0.0]).repeat(len(mean), 1)
+    chosen = {"mig": metrics.MutualInformationGap(), "mig_active": metrics.ActiveMutualInformationGap()}
+    found = computed(chosen, mean, factors, log_variance)
+    assert found["mig"].value == pytest.approx(1 / 2)
+    assert found["mig_active"].value == pytest.approx(1)
+    assert "; units 0, 1" in found["mig_active"].protocol
+    log_variance[:, 1] = 0
+    alone = computed(chosen, mean, factors, log_variance)["mig_active"]
+    assert math.isnan(alone.value)
+    assert "two active units or more, got 1 of 3" in alone.protocol
+
+
+def test_scores_of_nothing_are_not_defined_with_or_without_posteriors():
+    factors = np.tile(np.arange(5), 200)[:, None]
+    chosen = {"mig": metrics.MutualInformationGap(), "infomec": metrics.InfoMEC(), "tc": metrics.TotalCorrelation()}
+    constant = computed(chosen, np.full((1_000, 3), 0.7), factors)
+    assert list(constant) == ["mig", "infom", "infoe", "infoc", "tc"]
+    idle = computed(chosen, np.random.default_rng(0).normal(size=(1_000, 3)) * 0.01, factors, torch.zeros(1_000, 3))
+    for found, reason in ((constant, "every unit is constant"), (idle, "no unit is active")):
+        assert [name for name, score in found.items() if math.isnan(score.value)] == ["mig", "infom", "infoe", "infoc"]
+        assert found["mig"].protocol.startswith(f"can't be computed: {reason}")
+
+
+def test_each_metric_names_its_scores():
+    chosen = {"mig": metrics.MutualInformationGap(), "dci": metrics.DCIScores(), "sap": None}
+    assert scores.names_of(chosen) == ["mig", "dci_disentanglement", "dci_completeness", "dci_informativeness"]
+
+
+def test_a_score_says_which_way_is_better(taken, tmp_path):
+    scores.write_json(taken, tmp_path / "scores.json")
+    read = {score.name: score.higher_is_better for score in scores.read_json(tmp_path / "scores.json")}
+    assert read == {"mig": True, "factor_vae_score": True, "active_units": None, "total_correlation": False}
+    names = list(scores.terminal_table(taken).columns[0].cells)
+    assert names == ["mig ↑", "factor_vae_score ↑", "active_units", "total_correlation ↓"]

@@ -69,6 +69,16 @@ def test_jobs_of_one_setting_are_ranked_by_how_alike_they_are(sweep):
     assert udr[6] is None
 
 
+def test_a_model_without_an_active_unit_has_no_rank(tmp_path):
+    codes = np.random.default_rng(0).normal(size=(200, 3))
+    for seed in range(3):
+        job(tmp_path / str(seed), [f"seed={seed}"], [1.0], 0.1, codes)
+    (tmp_path / "0" / "latents.csv").write_text("unit,active\n0,False\n1,False\n2,False\n")
+    ranked = [row.scores.get("udr") for row in compare(tmp_path)]
+    assert ranked[0] is None
+    assert None not in ranked[1:]
+
+
 def test_the_page_links_each_report_and_draws_each_score_by_the_swept_key(sweep):
     compare(sweep)
     page = (sweep / "sweep.html").read_text()

@@ -22,7 +22,7 @@ from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
 from bvae.checkpoints.load import load
 from bvae.checks import finite, integer, not_negative, positive, steps
 from bvae.evaluation import Scoring
-from bvae.evaluation.scores import comes_of
+from bvae.evaluation.scores import names_of
 from bvae.loggers import rewind, wandb_run_of
 from bvae.model import VAE
 from bvae.training import Training
@@ -85,8 +85,8 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
         training.model.decoder.compile(mode=cfg.compile)
     training.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
     scoring = scoring_of(cfg)
-    if cfg.optimized_metric is not None and not comes_of(cfg.optimized_metric, scoring.final):
-        choices = ", ".join(scoring.final) or "none"
+    if cfg.optimized_metric is not None and cfg.optimized_metric not in names_of(scoring.final):
+        choices = ", ".join(names_of(scoring.final)) or "none"
         raise ValueError(f"optimized_metric={cfg.optimized_metric} isn't computed; choose one of {choices}")
     # A null or false does without the callback or the logger.
     callbacks = {name: callback for name, callback in make(cfg.callbacks).items() if callback}

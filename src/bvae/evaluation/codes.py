@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import Codes, check, check_codes
+from bvae.metrics.arrays import is_continuous
 from bvae.model import VAE, NotFinite, images_of
 
 
@@ -129,6 +130,7 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
 
 
 def codes_of(codes: np.ndarray, factors: np.ndarray, log_variances: np.ndarray | None = None) -> Codes:
-    """Gather arrays: codes (N, D), factors (N, K) of any integers and perhaps log-variances (N, D)."""
+    """Gather arrays: codes (N, D), factors (N, K), integers or floats, and perhaps log-variances (N, D)."""
     log_variance = None if log_variances is None else torch.from_numpy(log_variances)
-    return Codes(torch.from_numpy(codes), log_variance, torch.from_numpy(factors.astype(np.int64)))
+    kept = factors if is_continuous(factors) else factors.astype(np.int64)  # torch has not every integer of NumPy's
+    return Codes(torch.from_numpy(codes), log_variance, torch.from_numpy(kept))

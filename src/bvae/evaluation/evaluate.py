@@ -79,8 +79,7 @@ def evaluate(
     factors = getattr(datamodule, "factors", None) or named(codes.factors.numpy())
     table = latent_table(codes, factors)
     metrics = scoring.final if final else scoring.sample
-    any_active = any(unit.active for unit in table)
-    computed = compute_scores(metrics, codes, show=final, any_active=any_active)
+    computed = compute_scores(metrics, codes, show=final)
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(table, folder / "latents.csv")
     terms = {}
@@ -88,7 +87,9 @@ def evaluate(
         with Console().status("Reconstructing"):
             terms = elbo_terms(vae, datamodule)
         earlier = scores.read_json(folder / "scores.json", source)
-        computed += [score for score in earlier if not scores.comes_of(score.name, metrics)]
+        # A metric's own name stands for several that couldn't be computed, in what earlier versions wrote.
+        replaced = {*metrics, *scores.names_of(metrics)}
+        computed += [score for score in earlier if score.name not in replaced]
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
     with Console(quiet=not final).status("Drawing what the units encode"):

@@ -16,10 +16,8 @@ from rich.table import Table
 from bvae.data.image_set import Factors
 from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
-from bvae.metrics import Codes, entropy, mutual_information
+from bvae.metrics import Codes, binned, entropy, mutual_information
 
-# A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
-ACTIVE_BELOW = 0.85
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
 CLEAR_SHARE = 0.1
@@ -50,14 +48,15 @@ def latent_table(codes: Codes, factors: Factors | None) -> list[LatentUnit]:
     means, classes = codes.mean.numpy(), codes.factors.numpy()
     share = np.empty((means.shape[1], 0))
     if factors is not None:
-        share = mutual_information(means, classes) / np.maximum(entropy(classes), 1e-12)
+        share = mutual_information(means, classes) / np.maximum(entropy(binned(classes)), 1e-12)
     if codes.log_variance is None:
         variances = kls = np.full(means.shape[1], np.nan)
-        actives, order = means.var(axis=0) > 0.01, np.argsort(share.max(axis=1))[::-1]
+        order = np.argsort(share.max(axis=1))[::-1]
     else:
         variances = codes.log_variance.exp().mean(dim=0).numpy()
         kls = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0).numpy()
-        actives, order = variances < ACTIVE_BELOW, np.argsort(kls)[::-1]
+        order = np.argsort(kls)[::-1]
+    actives = codes.active().numpy()
     rows = []
     for unit in order.tolist():
         row = LatentUnit(unit, float(variances[unit]), float(kls[unit]), bool(actives[unit]))

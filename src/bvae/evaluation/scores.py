@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
+_BETTER = {True: " ↑", False: " ↓", None: ""}
 _VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
 
 
@@ -33,6 +34,7 @@ class Score:
     n: int  # rows of codes
     seed: int | None  # of what is drawn at random, where something is
     seconds: float  # that it took, shared by the scores of one metric
+    higher_is_better: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -56,28 +58,26 @@ class Scoring:
 NO_SCORES = Scoring()
 
 
-def comes_of(name: str, metrics: Collection[str]) -> bool:
-    """Tell whether one of the metrics gives the score of this name; a metric of several names them after itself."""
-    return any(f"{name}_".startswith(f"{metric}_") for metric in metrics)
+def names_of(metrics: Mapping[str, CodesMetric | None]) -> list[str]:
+    """List the scores that the metrics give: each one's own name, or those that it gives to several."""
+    return [score for name, metric in metrics.items() if metric is not None for score in metric.names or (name,)]
 
 
 def compute_scores(
     metrics: Mapping[str, CodesMetric],
     codes: Codes,
     show: bool = True,
-    any_active: bool = True,
 ) -> list[Score]:
     """Score the codes of N images by each metric in turn.
 
-    A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol. Without
-    factors, those that look at them are left out, and a line on the terminal says so.
+    A metric that can't score these codes, such as MIG one unit alone, gives NaN and the reason as its protocol. Where
+    no unit is active, what is told of factors is the shape of noise, which most scores look at however small it is:
+    they aren't defined then. Without factors, those that look at them are left out, and a line on the terminal says so.
 
     Args:
         metrics: by the names that their scores get; one of several scores names them itself.
         codes: with the images' factors.
         show: say on the terminal which score is being computed.
-        any_active: whether any unit of the model is active. Where none is, what is told of factors is the shape of
-            its noise, which most scores look at however small it is: they aren't defined then.
     """
     console = Console(quiet=not show)
     chosen = {name: metric for name, metric in metrics.items() if metric is not None}  # `metrics.sample.mig=null`
@@ -86,6 +86,7 @@ def compute_scores(
         chosen = {name: metric for name, metric in chosen.items() if name not in left_out}
         if left_out:
             console.print(f"Left out, as the images have no factors: {', '.join(left_out)}", highlight=False)
+    nothing = _why_nothing(codes)
     scores = []
     for name, metric in chosen.items():
         start = time.perf_counter()
@@ -96,18 +97,27 @@ def compute_scores(
                 status.stop()  # it shows a bar of its own
             result: Any
             try:
-                if metric.looks_at_factors and not any_active:
-                    raise ValueError("no unit is active: each posterior's mean variance is near the prior's")
+                if metric.looks_at_factors and nothing:
+                    raise ValueError(nothing)
                 result, protocol = metric.compute(), metric.protocol(len(codes.mean))
+                protocol = "; ".join(filter(None, (protocol, metric.remark(codes))))
             except (TypeError, ValueError) as error:  # a setting that is text: better no score than no run
-                result, protocol = math.nan, f"can't be computed: {error}"
+                result = dict.fromkeys(metric.names, math.nan) or math.nan
+                protocol = f"can't be computed: {error}"
         metric.reset()
         values: dict[str, Any] = result if isinstance(result, dict) else {name: result}
         seconds = time.perf_counter() - start
         for key, value in values.items():
             value = value.item() if hasattr(value, "item") else value
-            scores.append(Score(key, value, protocol, len(codes.mean), metric.seed, seconds))
+            scores.append(Score(key, value, protocol, len(codes.mean), metric.seed, seconds, metric.higher_is_better))
     return scores
+
+
+def _why_nothing(codes: Codes) -> str:
+    """Say why no unit can follow a factor; empty where one can."""
+    if codes.log_variance is not None and not codes.active().any():
+        return "no unit is active: each posterior's mean variance is near the prior's"
+    return "every unit is constant" if bool((codes.mean == codes.mean[0]).all()) else ""
 
 
 def write_json(
@@ -116,7 +126,7 @@ def write_json(
     source: Mapping[str, Any] | None = None,
     terms: Mapping[str, float] | None = None,
 ) -> None:
-    """Write `{name: {"value", "protocol", "n", "seed", "seconds"}, …, "versions": {…}}`; null where it isn't finite.
+    """Write `{name: {"value", "protocol", "n", "seed", …}, …, "versions": {…}}`; null where a value isn't finite.
 
     Args:
         scores: all that the file is to hold.
@@ -131,6 +141,7 @@ def write_json(
             "n": score.n,
             "seed": score.seed,
             "seconds": round(score.seconds, 2),
+            "higher_is_better": score.higher_is_better,
         }
         for score in scores
     }
@@ -161,7 +172,9 @@ def terminal_table(scores: Sequence[Score]) -> Table:
     for score in scores:
         seed = "–" if score.seed is None else str(score.seed)
         paper = score.protocol if math.isnan(score.value) else score.protocol.partition(": ")[0]
-        table.add_row(score.name, readable(score.value), f"{score.n:,}", seed, escape(paper))
+        table.add_row(
+            score.name + _BETTER[score.higher_is_better], readable(score.value), f"{score.n:,}", seed, escape(paper)
+        )
     return table
 
 

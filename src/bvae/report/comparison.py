@@ -16,10 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bvae.evaluation import scores
-from bvae.evaluation.latent_table import ACTIVE_BELOW
 from bvae.evaluation.scores import readable
 from bvae.files import atomic_write
-from bvae.metrics import unsupervised_disentanglement_ranking
+from bvae.metrics import ACTIVE_BELOW, unsupervised_disentanglement_ranking
 from bvae.report import figures
 from bvae.report.page import environment
 from bvae.runs import job as jobs
@@ -164,7 +163,9 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
         codes = [_arrays(row.folder / "codes.npz") for row in group]
         if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
             values = unsupervised_disentanglement_ranking(
-                [arrays["codes"] for arrays in codes], [arrays["kl"] > _INFORMATIVE for arrays in codes]
+                [arrays["codes"] for arrays in codes],
+                # A model without an active unit has nothing to be ranked by, whatever its noise is like.
+                [(arrays["kl"] > _INFORMATIVE) & (row.active != 0) for arrays, row in zip(codes, group, strict=True)],
             )
             udr |= {row.folder: float(v) for row, v in zip(group, values, strict=True) if np.isfinite(v)}
     return [replace(row, scores={**row.scores, "udr": udr[row.folder]}) if row.folder in udr else row for row in rows]

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bvae.data.image_set import Factors
+from bvae.metrics import binned
 from bvae.runs.metrics_table import Column, metrics_table
 
 _INK = "#010203"  # stands for the page's text colour, which depends on the room's light
@@ -164,11 +165,12 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
 
     Args:
         code: the unit's posterior means, (N,).
-        classes: (N, K) int, the images' factors.
+        classes: (N, K), the images' factors; continuous ones in 20 bins.
         factors: K, and of what kind they are.
     """
     at = {
-        name: np.unique(column, return_inverse=True)[1] for name, column in zip(factors.names, classes.T, strict=True)
+        name: np.unique(column, return_inverse=True)[1]
+        for name, column in zip(factors.names, binned(classes).T, strict=True)
     }
     positions: tuple[str, ...] = factors.positions if len(factors.positions) == 2 else ()
     varying = [name for name in factors.names if name not in positions and at[name].max() > 0]

@@ -15,10 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from bvae.evaluation import Evaluation
-from bvae.evaluation.latent_table import ACTIVE_BELOW, caption
+from bvae.evaluation.latent_table import caption
 from bvae.evaluation.pictures import COLUMNS, TRAVERSAL_RANGE, columns_of
 from bvae.evaluation.scores import readable
 from bvae.files import atomic_write
+from bvae.metrics import ACTIVE_BELOW
 from bvae.report import figures
 
 _SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer.max_steps", "trainer.precision")
