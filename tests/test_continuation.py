@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from bvae.callbacks import GracefulInterrupt, StepCheckpoint
 from bvae.checkpoints.files import newest
 from bvae.data import DSpritesDataModule
 from bvae.data.datamodule import Batches
-from bvae.losses import Beta
+from bvae.losses import Beta, Control, Factor, Loss
 from bvae.training import Training
 
 STEPS = 24
@@ -44,13 +46,15 @@ def data(cache_dir) -> DSpritesDataModule:
 def train(data, monkeypatch):
     """Trains, or goes on from what is in the folder, and gives the weights; `train.served` has the batches' numbers."""
 
-    def run(folder: Path, steps: int = STEPS, interrupted: int | None = None, **arguments) -> dict[str, torch.Tensor]:
+    def run(
+        folder: Path, steps: int = STEPS, interrupted: int | None = None, loss: Callable[[], Loss] = Beta, **arguments
+    ) -> dict[str, torch.Tensor]:
         seed_everything(0, verbose=False)
         served.clear()
         vae = Training(
             nn.Sequential(nn.Flatten(), nn.Linear(4096, 6)),
             nn.Sequential(nn.Linear(3, 4096), nn.Unflatten(1, (1, 64, 64))),
-            Beta(),
+            loss(),
         )
         checkpoint = newest(folder)[0] if any(folder.glob("*.ckpt")) else None
         callbacks = [
@@ -104,6 +108,29 @@ def test_ctrl_c_and_more_steps_cost_nothing(train, tmp_path, arguments, ends):
             folder = tmp_path / f"{how}-{end}"
             train(folder, **ended, **arguments)
             assert same(train(folder, **arguments), uninterrupted), folder.name
+
+
+class SmallFactor(Factor):
+    def __init__(self, discriminator_lr: float = 1e-4) -> None:
+        super().__init__(latent_dim=3, discriminator_width=8, discriminator_depth=2, discriminator_lr=discriminator_lr)
+
+
+@pytest.mark.parametrize("loss", [SmallFactor, Control])
+def test_a_loss_with_a_state_costs_nothing_either(train, tmp_path, loss):
+    """A discriminator and its optimizer's moments, its permutations, a controller's sum; validation moves none."""
+    uninterrupted = train(tmp_path / "uninterrupted", loss=loss)
+    begun = train(tmp_path / "interrupted", interrupted=7, loss=loss)
+    own = [name for name in begun if name.startswith("loss.")]
+    assert own
+    assert not all(torch.equal(begun[name], uninterrupted[name]) for name in own)
+    assert same(train(tmp_path / "interrupted", loss=loss, val_check_interval=5), uninterrupted)
+
+
+def test_a_discriminators_learning_rate_can_be_changed_from_there_on(train, tmp_path):
+    train(tmp_path, steps=7, loss=SmallFactor)
+    train(tmp_path, steps=9, loss=partial(SmallFactor, discriminator_lr=0.5))
+    model, own = torch.load(tmp_path / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert (model["lr"], own["lr"], own["betas"]) == (5e-4, 0.5, (0.5, 0.9))
 
 
 def test_a_gradient_that_is_being_accumulated_is_not_saved_without_its_batches(train, tmp_path):

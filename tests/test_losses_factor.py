@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 from bvae.checkpoints.recipes import build, describe
 from bvae.losses import Context, Factor, Posterior, Sample
 from bvae.losses.factor import permute
+from bvae.optimizers import Muon
+from bvae.training import Training
 
 AT = Context(torch.tensor(0), dataset_size=1_000)
 
@@ -114,6 +117,26 @@ def test_without_gradients_the_terms_are_there_and_another_number_of_units_is_re
         assert loss(of(torch.randn(1, 2)), AT)["loss"].isfinite()
     with pytest.raises(ValueError, match=r"loss.latent_dim must be that of the model, 3, got 2"):
         loss(of(torch.randn(4, 3)), AT)
+
+
+def training(optimizer: type[torch.optim.Optimizer], **arguments) -> Training:
+    encoder, decoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), nn.Linear(2, 64)
+    return Training(encoder, decoder, small(), partial(optimizer, lr=1e-2), **arguments)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, Muon])
+def test_the_discriminator_has_a_group_of_its_own_which_the_schedule_scales(optimizer):
+    halved = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: 0.5)
+    model, own = training(optimizer, scheduler=halved).configure_optimizers()["optimizer"].param_groups
+    assert (len(model["params"]), model["lr"], own["lr"], own["betas"]) == (4, 0.5e-2, 0.5e-4, (0.5, 0.9))
+    assert {id(weight) for weight in own["params"]}.isdisjoint(id(weight) for weight in model["params"])
+
+
+def test_an_optimizer_that_would_not_use_the_betas_is_refused():
+    with pytest.raises(
+        ValueError, match="sets their betas, which Adagrad doesn't take"
+    ):
+        training(torch.optim.Adagrad).configure_optimizers()
 
 
 def test_a_checkpoint_can_describe_it():

@@ -132,6 +132,12 @@ class Training(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         own = self.loss.parameter_groups()
         optimizer = self.optimizer([{"params": self.model.parameters()}, *own] if own else self.model.parameters())
+        unknown = {key for group in own for key in group} - {"params", *optimizer.defaults}
+        if unknown:  # which PyTorch would keep and not use
+            raise ValueError(
+                f"{type(self.loss).__name__} trains weights of its own and sets their {', '.join(sorted(unknown))}, "
+                f"which {type(optimizer).__name__} doesn't take; use optimizer=adam"
+            )
         # Fused optimizers offer to unscale half precision's gradients themselves: too late to clip them, and refused.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         if self.scheduler is None:
@@ -161,7 +167,9 @@ class Training(LightningModule):
         if batches["is_last_batch"] and batches["current"]["ready"] == batches["current"]["completed"]:
             # The training was ended with an epoch. Lightning would add a batch to that epoch.
             batches["current"] = dict.fromkeys(batches["current"], 0)
-        saved = {"optimizer": checkpoint.get("vae", {}).get("optimizer"), "scheduler": checkpoint.get("scheduler")}
+        parts = checkpoint.get("vae", {})  # the loss's, as it may have a learning rate of its own
+        saved = {"loss": parts.get("loss"), "optimizer": parts.get("optimizer")}
+        saved["scheduler"] = checkpoint.get("scheduler")
         own = {name: _described(getattr(self, name)) for name in saved}
         if any(own[name] not in (None, saved[name]) for name in saved):
             self._retune(checkpoint)

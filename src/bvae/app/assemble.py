@@ -154,7 +154,8 @@ def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, A
     output = Path(cfg.output_dir)
     checkpoint, step = newest(output / "checkpoints")
     if not same_shapes(read(checkpoint)["state_dict"], training):
-        changes = " ".join(word for word in resume.changes if "model" in word) or "what changes the model"
+        own = [word for word in resume.changes if "model" in word or "loss" in word]  # a loss may have a network too
+        changes = " ".join(own) or "what changes the model"
         raise ValueError(f"{output} is resumed with its own architecture and latent size: leave out {changes}")
     if 0 <= cfg.trainer.max_steps < step:
         raise ValueError(f"trainer.max_steps={cfg.trainer.max_steps} is behind {checkpoint}, step {step:,}")

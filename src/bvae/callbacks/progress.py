@@ -23,6 +23,7 @@ _SPACE = "  "
 _SYMBOLS = {
     **{"reconstruction": "rec", "kl": "KL", "information": "I", "offset": "O"},
     **{"capacity": "C", "beta": "β", "gamma": "γ", "free_nats": "λ"},
+    **{"tc": "TC", "mutual_information": "MI", "dimension_wise_kl": "DWKL", "target_kl": "target"},
 }
 # Where the output is no terminal:
 _LINES = 20  # of a whole training

@@ -27,7 +27,7 @@ _STYLE = {
     "axes.prop_cycle": matplotlib.cycler(color=matplotlib.colormaps["tab10"].colors),
     "legend.frameon": False,
 }
-_NATS = {"kl": "KL", "capacity": "C", "information": "information", "offset": "offset"}
+_NATS = {"kl": "KL", "capacity": "C", "target_kl": "target", "information": "information", "offset": "offset"}
 _MOST_VALUES = 12  # of a swept key that a line joins; more are a search's
 _MOST_POINTS = 400  # of a curve; more are averaged
 _MOST_LINES = 12  # of a chart, one a class of a category

@@ -1,0 +1,60 @@
+"""The statistics of a batch are those of all processes' images: two processes on the CPU, forked by the test."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from bvae.losses import DIP1, DIP2, BetaTC, Context, Control, Loss, Posterior, Sample
+from bvae.losses.processes import gathered
+
+PARTS = (slice(0, 3), slice(3, 5))  # each process's images: an epoch's last batch needn't part evenly
+ALL = slice(0, 5)
+
+
+def losses() -> tuple[Loss, ...]:
+    return DIP1(), DIP2(), BetaTC(), BetaTC(stratified=True)
+
+
+def penalty_and_gradient(loss: Loss, images: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the loss charges beside reconstruction and KL, and its gradient to means and log-variances (2, B, 2)."""
+    generator = torch.Generator().manual_seed(0)
+    both, noise = torch.randn(2, 5, 2, generator=generator)[:, images], torch.randn(5, 2, generator=generator)[images]
+    both.requires_grad_()
+    posterior = Posterior(both[0], both[1])
+    pixels = torch.zeros(len(noise), 1, 8, 8)
+    sample = Sample(pixels, pixels, posterior, posterior.sample(noise))
+    terms = loss(sample, Context(torch.tensor(0), dataset_size=50))
+    penalty = terms["loss"] - terms["reconstruction"] - terms["kl"]
+    return penalty.detach(), torch.autograd.grad(penalty, both)[0]
+
+
+def work(rank: int, folder: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    found = [penalty_and_gradient(loss, PARTS[rank]) for loss in losses()]
+    control = Control(target_start=0.1, k_i=1.0)  # each process has a KL of its own
+    penalty_and_gradient(control, PARTS[rank])
+    rows = gathered(torch.full((rank + 1, 2, 2), float(rank)))
+    torch.save((found, control.integral, rows), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_penalties_and_the_gradients_of_one_with_the_doubled_batch(tmp_path):
+    processes = [multiprocessing.get_context("fork").Process(target=work, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    (first, integral, rows), (second, other_integral, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert rows[:, 0, 0].tolist() == [0, 1, 1]
+    assert integral == other_integral > 0
+    for loss, one, other in zip(losses(), first, second, strict=True):
+        penalty, gradient = penalty_and_gradient(loss, ALL)
+        assert torch.allclose(one[0], penalty, atol=1e-4)
+        assert torch.allclose(other[0], penalty, atol=1e-4)
+        averaged = torch.cat((one[1], other[1]), dim=1) / 2  # as DDP averages
+        assert torch.allclose(averaged, gradient, rtol=1e-4, atol=1e-5)
