@@ -133,9 +133,7 @@ def test_the_discriminator_has_a_group_of_its_own_which_the_schedule_scales(opti
 
 
 def test_an_optimizer_that_would_not_use_the_betas_is_refused():
-    with pytest.raises(
-        ValueError, match="sets their betas, which Adagrad doesn't take"
-    ):
+    with pytest.raises(ValueError, match="sets their betas, which Adagrad doesn't take"):
         training(torch.optim.Adagrad).configure_optimizers()
 
 
