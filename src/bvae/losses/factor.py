@@ -52,7 +52,7 @@ class Factor(Loss):
             units = sample.latents.shape[1]
             raise ValueError(f"loss.latent_dim must be that of the model, {units}, got {self.latent_dim}")
         terms = self.terms(sample)
-        weights = dict(self.discriminator.named_parameters())
+        weights: dict[str, Tensor] = dict(self.discriminator.named_parameters())
         frozen = {name: weight.detach() for name, weight in weights.items()}
         tc = self.log_ratio(sample.latents, frozen).mean()
 
