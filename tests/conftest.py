@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch comes: two workers' threads 
 
 import pytest
 from runs import SHORT, environment
+from warm import Warm
 
 from bvae.data import DSpritesDataModule
 
@@ -26,21 +27,29 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def train(cache_dir: Path) -> Callable[..., subprocess.CompletedProcess]:
+def warm() -> Iterator[Warm]:
+    """A process that has the programs' imports behind it."""
+    process = Warm(environment())
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def train(cache_dir: Path, warm: Warm) -> Callable[..., subprocess.CompletedProcess]:
     """Run the real train.py with the overrides in a folder."""
 
     def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess:
         typed = " ".join(overrides)
         cache = () if "data.cache_dir=" in typed else (f"data.cache_dir={cache_dir}",)
-        return _program("train.py", folder, (*overrides, *cache, "data.eval_images=500"), environment)
+        return _program(warm, "train.py", folder, (*overrides, *cache, "data.eval_images=500"), environment)
 
     return run
 
 
 @pytest.fixture(scope="session")
-def evaluate() -> Callable[..., subprocess.CompletedProcess]:
+def evaluate(warm: Warm) -> Callable[..., subprocess.CompletedProcess]:
     """Run the real evaluate.py with the overrides in a folder."""
-    return lambda folder, *overrides, **environment: _program("evaluate.py", folder, overrides, environment)
+    return lambda folder, *overrides, **environment: _program(warm, "evaluate.py", folder, overrides, environment)
 
 
 @pytest.fixture
@@ -55,8 +64,13 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def _program(name: str, folder: Path, overrides: tuple[str, ...], more: dict) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / name), *overrides]
+def _program(
+    warm: Warm, name: str, folder: Path, overrides: tuple[str, ...], more: dict
+) -> subprocess.CompletedProcess:
+    command = [str(ROOT / name), *overrides]
+    if not more:
+        return warm.run(command, folder, environment())
+    command = [sys.executable, *command]  # what is imported may look at the environment
     return subprocess.run(command, cwd=folder, env=environment() | more, capture_output=True, text=True, timeout=180)
 
 

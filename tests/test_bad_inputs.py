@@ -19,7 +19,7 @@ from bvae.training import Training
 pytestmark = pytest.mark.slow
 
 TABLE = [
-    ("model=foo", "there is no model=foo; choose one of conv, mlp"),
+    ("model=foo", "there is no model=foo; choose one of conv, locatello, mlp"),
     ("optimizer=sgd", "there is no optimizer=sgd; choose one of adagrad, adam, muon"),
     ("metrics=everything", "there is no metrics=everything; choose one of"),
     ("optimzer.lr=1", "did you mean optimizer"),

@@ -60,10 +60,10 @@ def test_no_scheduler_is_a_constant_rate():
     ("typed", "said"),
     [
         ("callbacks=null", "there is no callbacks=none; choose one of default"),
-        ("model=resnet", "there is no model=resnet; choose one of conv, mlp"),
+        ("model=resnet", "there is no model=resnet; choose one of conv, locatello, mlp"),
         (
             "experiment=quik",
-            "there is no experiment=quik; choose one of burgess2018, higgins2017, none, quick, rotation, seed_res",
+            "there is no experiment=quik; choose one of burgess2018, higgins2017, locatello, none, quick, rotation, seed",
         ),
         ("+experiment=quick", "type experiment=quick, without a +"),
         ("++loss=beta", "type loss=beta, without a +"),

@@ -16,7 +16,10 @@ from runs import offline_runs
             "loss has no key 'gama', its keys are anneal_steps, charge_offset, gamma, .*did you mean gamma",
         ),
         (["los=beta"], "the configuration has no key 'los', .*did you mean loss"),
-        (["loss=foo"], "there is no loss=foo; choose one of annealed, beta, capacity, free_bits, vae"),
+        (
+            ["loss=foo"],
+            "there is no loss=foo; choose one of annealed, beta, btcvae, capacity, control, dip1, .*, free_bits, vae",
+        ),
         (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),
         (["loss.gamma=-1"], "loss: gamma must not be negative, got -1"),
         (["model.latent_dim=0"], "latent_dim must be an integer of 1 or more, got 0"),
@@ -50,6 +53,10 @@ def test_a_mistake_ends_in_one_sentence(train, tmp_path, overrides, message):
 def test_help_reads_well_and_full_errors_are_to_be_had(train, tmp_path):
     job = train(tmp_path, "--help")
     assert job.returncode == 0
-    for text in ("python train.py experiment=quick", "loss: annealed, beta, capacity, free_bits, vae", "gamma: 1000.0"):
+    for text in (
+        "python train.py experiment=quick",
+        "loss: annealed, beta, btcvae, capacity, control, dip1, dip2, factor, free_bits, vae",
+        "gamma: 1000.0",
+    ):
         assert text in job.stdout
     assert "Traceback" in train(tmp_path, "loss.gamma=-1", HYDRA_FULL_ERROR="1").stdout

@@ -70,7 +70,12 @@ def test_every_text_file_is_utf8():
             function = node.func if isinstance(node, ast.Call) else None
             called = getattr(function, "attr", getattr(function, "id", None))
             of = getattr(getattr(function, "value", None), "id", None)
-            if called in ("open", "read_text", "write_text", "fdopen") and of not in ("Image", "archive", "os"):
+            if called in ("open", "read_text", "write_text", "fdopen") and of not in (
+                "Image",
+                "archive",
+                "os",
+                "tarfile",
+            ):
                 binary = any(re.search(r"'[rwa]\+?b\+?'", ast.unparse(argument)) for argument in node.args)
                 assert binary or "encoding" in [keyword.arg for keyword in node.keywords], f"{path}:{node.lineno}"
 
