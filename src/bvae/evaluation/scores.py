@@ -85,7 +85,9 @@ def compute_scores(
         left_out = [name for name, metric in chosen.items() if metric.looks_at_factors]
         chosen = {name: metric for name, metric in chosen.items() if name not in left_out}
         if left_out:
-            console.print(f"Left out, as the images have no factors: {', '.join(left_out)}", highlight=False)
+            console.print(
+                f"Left out, as the images have no factors: {', '.join(left_out)}", highlight=False, soft_wrap=True
+            )
     nothing = _why_nothing(codes)
     scores = []
     for name, metric in chosen.items():
