@@ -66,6 +66,14 @@ def _rows(row: int) -> int:
     return max(1, _BLOCK // max(1, row))
 
 
+def _keys_npz(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def _keys_hdf5(file: h5py.File) -> list[str]:
+    return [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
+
+
 def _check_key(path: Path, key: str, keys: Collection[str]) -> None:
     if key not in keys:
         raise ValueError(f"{path}: the key {key!r} is missing, it has {', '.join(sorted(keys)[:9]) or 'none'}")
@@ -98,7 +106,7 @@ def _opened_npy(path: Path, key: str) -> Iterator[StoredArray]:
 @contextmanager
 def _opened_npz(path: Path, key: str) -> Iterator[StoredArray]:
     with zipfile.ZipFile(path) as archive:
-        _check_key(path, key, [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")])
+        _check_key(path, key, _keys_npz(archive))
         with archive.open(f"{key}.npy") as stream:
             yield _from_npy(path, key, stream)
 
@@ -108,7 +116,7 @@ def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
     with h5py.File(path, "r", locking=False) as file:
         array = file.get(key or "/")
         if not isinstance(array, h5py.Dataset):
-            _check_key(path, key, [name for name, item in file.items() if isinstance(item, h5py.Dataset)])
+            _check_key(path, key, _keys_hdf5(file))
         if h5py.check_string_dtype(array.dtype):
             text = array.asstr()[()].astype(str)
             yield StoredArray(text.shape, text.dtype, iter([text]))
@@ -131,10 +139,10 @@ def stored(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     try:
         if path.is_file() and path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
-                keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+                keys = _keys_npz(archive)
         elif path.is_file() and path.suffix in (".h5", ".hdf5"):
             with h5py.File(path, "r", locking=False) as file:
-                keys = [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
+                keys = _keys_hdf5(file)
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
     found = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -156,20 +157,10 @@ class ImagesDataModule(LightningDataModule):
             self._check_sizes()
 
     @classmethod
-    def of(
-        cls,
-        images: Callable[..., ImageSet],
-        cache_dir: str | None = None,
-        batch_size: int = 64,
-        val_fraction: float = 0.0,
-        eval_images: int = 10_000,
-        seed: int = 0,
-        num_workers: int = 0,
-        on_device: bool = False,
-        **options: Any,
-    ) -> ImagesDataModule:
-        """Serve `images(**options)`, so that a configuration has the options of the set beside those of the module."""
-        return cls(images(**options), cache_dir, batch_size, val_fraction, eval_images, seed, num_workers, on_device)
+    def of(cls, images: Callable[..., ImageSet], **options: Any) -> ImagesDataModule:
+        """Serve `images(…)`, so that a configuration has the options of the set beside those of the module."""
+        own = {name: options.pop(name) for name in signature(cls).parameters if name in options}
+        return cls(images(**options), **own)
 
     @property
     def factors(self) -> Factors | None:
