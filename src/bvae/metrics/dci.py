@@ -49,7 +49,7 @@ def dci(
     averaged over the factors. Protocol of Locatello et al. (2019), arXiv:1811.12359: gradient-boosted trees as in
     scikit-learn's defaults, on 10,000 rows for training and 5,000 for testing.
 
-    Boosting fits a hundred trees for each class: the README says how long that takes on dSprites, and what a faster
+    Boosting fits a hundred trees for each class: docs/scores.md says how long that takes on dSprites, and what a faster
     learner changes. Factors are learned side by side on all cores.
 
     Args:
