@@ -1,116 +1,169 @@
-"""Keep what a finished run has found, small enough for the repository, and list it in results/README.md.
+"""Keep what a finished run has found: a row of results/runs.csv, from which results/README.md is written.
 
-python results/collect.py outputs/2026-11-25/18-00-00-000000 conv-annealed-seed0
-python results/collect.py                                    # write the list anew
+python results/collect.py outputs/2026-11-25/18-00-00-000000 annealed             # its row, under this setting's name
+python results/collect.py outputs/2026-11-25/18-00-00-000000 annealed --pictures  # and its table and pictures
+python results/collect.py                                                         # write the page anew
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import shutil
 import statistics
-import sys
 from pathlib import Path
 
 import yaml
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bvae.runs.metrics_table import metrics_table
 
 RESULTS = Path(__file__).parent
-KEPT = ("latents.csv", "scores.json", "traversals.png", "traversals.gif", "reconstructions.png")
+KEPT = ("latents.csv", "scores.json", "traversals.png", "reconstructions.png")
 SPEED = "train/images_per_second"
-CURVES = {
-    "reconstruction (nats)": ("train/reconstruction",),
-    "KL and C (nats)": ("train/kl", "train/capacity"),
-    "KL of each unit (nats)": tuple(f"train/kl_unit/{unit}" for unit in range(10)),
-    "MIG": ("scores/mig",),
+SCORES = {
+    "mig": "MIG",
+    "factor_vae_score": "FactorVAE score",
+    "dci_disentanglement": "DCI",
+    "sap": "SAP",
+    "infom": "InfoM",
+    "infoe": "InfoE",
+    "infoc": "InfoC",
+    "modularity": "modularity",
+    "beta_vae_score": "β-VAE score",
 }
-SCORES = ("mig", "dci_disentanglement", "sap", "modularity", "beta_vae_score", "factor_vae_score")
+SHOWN = tuple(SCORES)[:7]
+DRAWN = ("mig", "factor_vae_score", "dci_disentanglement")
+COLUMNS = ("setting", "seed", "command", "code", "minutes", "units", "least_idle_variance", *SCORES)
 
 INTRODUCTION = """\
 # Results
 
-Every run that was made with these settings, none left out; the command beside each, with OMP_NUM_THREADS=1, makes its
-numbers again, and `python results/collect.py <run> <name>` copied them here. Scores are of all 737,280 images, each
-with its protocol in `scores.json`; DCI is the fast learner's (`metrics=fast`). Minutes are those of all steps at their
-median speed, on one thread of a shared machine with two cores, both at work. Rounding alone moves the end of a run, so
-another processor gives other numbers: the annealed runs whose names end in -b were made on a second one, as were the
-conv-free-bits runs that go on from them, and the quick-seed runs on a third. All but the latter were made on earlier
-code, when `experiment=quick` had ReLU; with that, today's trains to the same bits. `outputs/quick-0` stands for the
-folder of conv-annealed-seed0-b, `outputs/mlp-quick-0` for that of mlp-annealed-seed0."""
+Every run that was made with these settings, none left out: a row a setting and a dot a seed. A setting's command, with
+its seed and OMP_NUM_THREADS=1, makes the numbers again; [runs.csv](runs.csv) has each run's. Scores are of all 737,280
+images, MIG from posterior means in 20 bins; DCI is the random forest's (`metrics=fast`). Minutes are those of all steps
+at their median speed, on one thread of a shared machine with two cores. Rounding alone moves the end of a run, so
+another processor gives other numbers. The settings marked † ran on earlier code, on three other processors, and their
+new scores weren't computed; there `outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed."""
 
 
-def keep(run: Path, folder: Path) -> None:
-    """Copy the run's table, scores and pictures, its command and its curves."""
-    folder.mkdir(exist_ok=True)
-    for name in KEPT:
-        shutil.copy(run / name, folder / name)
-    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger"))]
-    cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-    speed = statistics.median(metrics_table(run / "metrics.csv")[SPEED].values)
-    seconds = cfg["trainer"]["max_steps"] * cfg["data"]["batch_size"] / speed
-    about = {"command": f"python train.py {' '.join(own)}", "minutes": round(seconds / 60, 1)}
-    (folder / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    curves(run / "metrics.csv", folder / "curves.png")
-
-
-def curves(metrics: Path, picture: Path) -> None:
-    table = metrics_table(metrics)
-    figure = Figure(figsize=(11, 2.4), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
-        for name in names:
-            if name in table:
-                axes.plot(*table[name], linewidth=0.8)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-    figure.savefig(picture, dpi=100)
-
-
-def row(folder: Path) -> str:
-    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    with (folder / "latents.csv").open(newline="", encoding="utf-8") as file:
+def found(run: Path) -> tuple[str, str]:
+    """Return a run's active units with factor, variance and correlation, and the least variance of the others."""
+    with (run / "latents.csv").open(newline="", encoding="utf-8") as file:
         units = list(csv.DictReader(file))
     active = [unit for unit in units if unit["active"] == "True"]
     idle = [float(unit["variance"]) for unit in units if unit["active"] != "True"]
-    cells = (
-        f"[{folder.name}](#{folder.name})",
-        f"`{about['command']}`",
-        str(about["minutes"]),
-        "<br>".join(f"{u['factor']} {float(u['variance']):.5f} {float(u['correlation']):+.2f}" for u in active),
-        f"{min(idle):.3f}" if idle else "–",
-        *("–" if value is None else f"{value:.3f}" for value in (scores.get(n, {}).get("value") for n in SCORES)),
-    )
-    return f"| {' | '.join(cells)} |"
+    names = [f"{u['factor'] or '–'} {float(u['variance']):.5f} {float(u['correlation']):+.2f}" for u in active]
+    return "; ".join(names), f"{min(idle):.3f}" if idle else ""
 
 
-def pictures(folder: Path) -> list[str]:
-    name = folder.name
-    links = (f"[{file}]({name}/{file})" for file in ("traversals.gif", "latents.csv", "scores.json"))
-    return [
-        f"## {name}",
-        *(f"![{picture}]({name}/{picture})" for picture in ("traversals.png", "reconstructions.png", "curves.png")),
-        ", ".join(links),
+def row_of(run: Path, setting: str) -> dict[str, str]:
+    """Read a finished run's row."""
+    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger", "seed="))]
+    cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
+    scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    speed = statistics.median(metrics_table(run / "metrics.csv")[SPEED].values)
+    values = {name: scores.get(name, {}).get("value") for name in SCORES}
+    units, idle = found(run)
+    return {
+        "setting": setting,
+        "seed": str(cfg["seed"]),
+        "command": f"python train.py {' '.join(own)}",
+        "code": scores["versions"]["bvae"],
+        "minutes": f"{cfg['trainer']['max_steps'] * cfg['data']['batch_size'] / speed / 60:.1f}",
+        "units": units,
+        "least_idle_variance": idle,
+        **{name: "" if value is None else f"{value:.4f}" for name, value in values.items()},
+    }
+
+
+def rows() -> list[dict[str, str]]:
+    with (RESULTS / "runs.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(kept: list[dict[str, str]]) -> None:
+    with (RESULTS / "runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(kept, key=lambda row: (row["setting"], row["command"], row["seed"])))
+
+
+def settings() -> dict[str, list[dict[str, str]]]:
+    """Return each setting's runs."""
+    grouped: dict[str, list[dict[str, str]]] = {}
+    for row in rows():
+        grouped.setdefault(row["setting"], []).append(row)
+    return grouped
+
+
+def draw(grouped: dict[str, list[dict[str, str]]]) -> None:
+    """Draw a dot a seed for the three scores that papers report."""
+    figure = Figure(figsize=(11, 0.8 + 0.27 * len(grouped)), layout="constrained")
+    for axes, score in zip(figure.subplots(1, len(DRAWN), sharey=True), DRAWN, strict=True):
+        for place, runs in enumerate(grouped.values()):
+            values = [float(run[score]) for run in runs if run[score]]
+            axes.plot(values, [place] * len(values), "o", color="C0", alpha=0.6, markersize=5)
+        axes.set_title(f"{SCORES[score]} ↑", fontsize=10)
+        axes.set_xlim(0, 1)
+        axes.grid(axis="x", alpha=0.3)
+    axes.set_yticks(range(len(grouped)), list(grouped), fontsize=9)
+    axes.invert_yaxis()
+    figure.savefig(RESULTS / "scores.png", dpi=110)
+
+
+def page(grouped: dict[str, list[dict[str, str]]]) -> str:
+    """Write the page: the figure, a row a setting, the commands, and the pictures of the runs that are kept."""
+    columns = ("setting", "seeds", "minutes", *(SCORES[name] for name in SHOWN))
+    table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    listed = []
+    for setting, runs in grouped.items():
+        scores = (", ".join(f"{float(run[name]):.3f}" if run[name] else "–" for run in runs) for name in SHOWN)
+        minutes = [float(run["minutes"]) for run in runs]
+        cells = (
+            ", ".join(run["seed"] for run in runs),
+            "–".join(dict.fromkeys(f"{m:.0f}" for m in (min(minutes), max(minutes)))),
+            *scores,
+        )
+        table.append(f"| {setting} | {' | '.join(cells)} |")
+        listed.append(f"- {setting}: `{runs[0]['command']} seed=S`")
+        listed += [f"  - seed {run['seed']}: {run['units'] or 'no active unit'}" for run in runs]
+    pictures = [
+        f"## {folder.name}\n\n"
+        + "\n\n".join(f"![{kept}]({folder.name}/{kept})" for kept in KEPT if kept.endswith(".png"))
+        for folder in sorted(path.parent for path in RESULTS.glob("*/scores.json"))
     ]
-
-
-def listing() -> str:
-    """The README's text: a row a run, and its pictures below."""
-    folders = sorted(path.parent for path in RESULTS.glob("*/run.json"))
-    columns = ("run", "command", "minutes", "active units: factor, variance, r", "least idle variance", *SCORES)
-    table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *map(row, folders)]
-    return (
-        "\n\n".join((INTRODUCTION, "\n".join(table), *(line for folder in folders for line in pictures(folder)))) + "\n"
+    parts = (
+        INTRODUCTION,
+        "![MIG, FactorVAE score and DCI of every seed](scores.png)",
+        "\n".join(table),
+        "## Commands, and each seed's active units: factor, variance, correlation",
+        "\n".join(listed),
+        *pictures,
     )
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("setting", nargs="?")
+    parser.add_argument("--pictures", action="store_true", help="keep the run's table and pictures too")
+    asked = parser.parse_args()
+    if asked.run is not None:
+        new = row_of(asked.run, asked.setting)
+        write([row for row in rows() if any(row[key] != new[key] for key in ("setting", "seed", "command"))] + [new])
+        if asked.pictures:
+            folder = RESULTS / f"{asked.setting.replace(' ', '-')}-seed{new['seed']}"
+            folder.mkdir(exist_ok=True)
+            for name in KEPT:
+                shutil.copy(asked.run / name, folder / name)
+    grouped = settings()
+    draw(grouped)
+    (RESULTS / "README.md").write_text(page(grouped), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        keep(Path(sys.argv[1]), RESULTS / sys.argv[2])
-    (RESULTS / "README.md").write_text(listing(), encoding="utf-8")
+    main()
