@@ -36,7 +36,7 @@ def _set_random_states(states: dict[str, Tensor]) -> None:
             torch.cuda.set_rng_state(state.cpu(), device)
 
 
-def _of_every_process(states: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+def _of_every_process(states: dict[str, Any]) -> list[dict[str, Any]]:
     if not torch.distributed.is_initialized():
         return [states]
     every: list = [None] * torch.distributed.get_world_size()
@@ -50,6 +50,41 @@ def _described(part: Any) -> Any:
         return describe(part)
     except ValueError:
         return None
+
+
+class IntervalMeans:
+    """Means of the objective's terms over the batches since the last logging step, summed without waiting for a GPU.
+
+    Args:
+        state: of a training that is resumed within an interval, see the method `state`.
+    """
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        state = state or {"start": 0, "sums": {}, "counts": {}}
+        self._start: int = state["start"]  # the step with which the interval began
+        self._sums: dict[str, Tensor] = state["sums"]
+        self._counts: dict[str, int] = state["counts"]
+
+    def add(self, step: int, every: int, terms: dict[str, Tensor | float]) -> None:
+        """Count a batch in; `step` optimizer steps are done, and each `every` of them are an interval."""
+        if step - step % every != self._start:
+            self._start, self._sums, self._counts = step - step % every, {}, {}
+        values = {name: value.detach() for name, value in terms.items() if isinstance(value, Tensor)}
+        for name, value in values.items():
+            single = torch.promote_types(value.dtype, torch.float32)  # at least
+            known = name in self._sums
+            self._sums[name] = self._sums[name].to(value.device) if known else torch.zeros_like(value, dtype=single)
+            self._counts[name] = self._counts.get(name, 0) + 1
+        torch._foreach_add_([self._sums[name] for name in values], list(values.values()))  # one kernel for all
+
+    def of(self, terms: dict[str, Tensor | float]) -> dict[str, Tensor | float]:
+        """Return the terms with their means in place of the last batch's; what is no tensor is a constant."""
+        return {name: self._sums[name] / self._counts[name] if name in self._sums else terms[name] for name in terms}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, so that the mean of an interval is the same where it was cut in two."""
+        sums = {name: value.to("cpu", copy=True) for name, value in self._sums.items()}
+        return {"start": self._start, "sums": sums, "counts": dict(self._counts)}
 
 
 class Training(LightningModule):
@@ -80,6 +115,8 @@ class Training(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self._random_states: list[dict[str, Tensor]] = []  # of a training that is resumed, by process
+        self._interval_states: list[dict[str, Any]] = []  # likewise
+        self._means = IntervalMeans()
 
     def forward(self, images: Tensor) -> Posterior:
         """Encode images (B, C, H, W) in [0, 1], as a trainer's `predict` does."""
@@ -104,12 +141,19 @@ class Training(LightningModule):
         terms = self.loss(self.model(images), Context(step, self._dataset_size()))
         if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
             self._check(terms)
+        loss = terms["loss"]
+        if stage == "train":
+            self._means.add(self.global_step, self.trainer.log_every_n_steps, terms)
+            if self.logs_this_step:
+                terms = self._means.of(terms)
         if stage != "train" or self.logs_this_step:
             kl_per_unit = terms.pop("kl_per_unit")
             terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
+            if stage == "train":
+                terms["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
             logged = {f"{stage}/{name}": value for name, value in terms.items()}
             self.log_dict(logged, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
-        return terms["loss"]
+        return loss
 
     def _dataset_size(self) -> int:
         """Return how many images are trained on; 0 where nobody says."""
@@ -147,6 +191,8 @@ class Training(LightningModule):
     def on_fit_start(self) -> None:
         if self.global_rank < len(self._random_states):
             _set_random_states(self._random_states[self.global_rank])
+        own = self._interval_states[self.global_rank : self.global_rank + 1]
+        self._means, self._interval_states = IntervalMeans(*own), []
 
     def on_train_start(self) -> None:
         if self.global_rank >= max(len(self._random_states), 1):  # else each process would draw the same noise
@@ -163,6 +209,7 @@ class Training(LightningModule):
         upgraded(checkpoint)
         states = checkpoint.get("random_states", [])
         self._random_states = [states] if isinstance(states, dict) else states  # of one process, as it once was
+        self._interval_states = checkpoint.get("interval_means", [])  # which earlier versions didn't keep
         batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         if batches["is_last_batch"] and batches["current"]["ready"] == batches["current"]["completed"]:
             # The training was ended with an epoch. Lightning would add a batch to that epoch.
@@ -191,6 +238,7 @@ class Training(LightningModule):
         if not all(value.isfinite().all() for value in self.state_dict().values()):
             raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
         checkpoint["random_states"] = _of_every_process(_random_states())
+        checkpoint["interval_means"] = _of_every_process(self._means.state())
         parts = {"encoder": self.model.encoder, "decoder": self.model.decoder, "loss": self.loss}
         checkpoint["vae"] = {name: _described(part) for name, part in {**parts, "optimizer": self.optimizer}.items()}
         checkpoint["scheduler"] = _described(self.scheduler)
