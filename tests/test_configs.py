@@ -156,7 +156,7 @@ def test_the_environment_of_wandb_replaces_its_defaults_and_an_override_the_envi
         monkeypatch.delenv(name)
     wandb = configuration("loss=beta").logger.loggers.wandb
     assert (wandb.project, wandb.name, wandb.group, wandb.save_dir) == ("bvae", None, None, ".")
-    assert wandb.tags == "conv,beta"
+    assert (wandb.tags, wandb.job_type) == (None, "train")  # train.py fills the tags in
 
 
 def test_the_quick_run_keeps_its_features_alive_by_leaky_relu_in_both_networks(configuration):

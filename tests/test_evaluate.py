@@ -58,7 +58,8 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     assert (described["run_group"], described["display_name"]) == (trained["id"], "mine")
     logged = history(wandb_records(wandb_run))
     assert logged["trainer/global_step"][-1] == 6
-    assert logged["scores._type"] == ["table-file"]
+    assert logged["report._type"] == ["html-file"]
+    assert described["job_type"] == "evaluation"
 
 
 def test_anybodys_codes_get_every_score(evaluate, tmp_path):

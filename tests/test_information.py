@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -36,13 +37,33 @@ def test_a_code_that_tells_nothing_while_the_nats_rise_is_named_once(caplog, ris
     "terms",
     [
         {"information": lambda step: step / 4_000, "kl": lambda step: step / 4_000},  # it learns
-        {"information": lambda step: 0.0, "kl": lambda step: 0.02},  # under a high β nothing is open yet
+        {"kl": lambda step: 0.02 if step < 2_000 else 0.2, "reconstruction": lambda step: 900 - step / 200},
+        {"kl": lambda step: 25.0, "reconstruction": lambda step: 90.0},  # init_from=…, a trained model
+        {"kl": lambda step: 0.5, "reconstruction": lambda step: -300 - 10 * (step == 3_000)},  # improved once
         {"information": lambda step: 1.0 if step % 2_500 == 0 else 0.0, "kl": lambda step: step / 4_000},
         {"loss": lambda step: 1.0},  # an objective without the KL's parts
     ],
 )
 def test_nothing_is_said_of_others(caplog, terms):
     assert remarks(caplog, terms) == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (
+            {"information": lambda step: 0.02, "kl": lambda step: 0.02, "reconstruction": lambda step: 9e5 / step},
+            "at step 3,050 the KL is 0.02 nats and has been near 0 for 3,000 steps: .* a smaller weight of the KL",
+        ),
+        (
+            {"kl": lambda step: 0.3, "reconstruction": lambda step: 2_840 - step / 1_000},
+            r"at step 3,050 the reconstruction is 2,83\d\.\d nats, as it was at step 50: .*larger optimizer.lr",
+        ),
+    ],
+)
+def test_a_kl_near_0_and_a_reconstruction_that_stays_are_named_once(caplog, terms, expected):
+    (said,) = remarks(caplog, terms)
+    assert re.match(expected, said), said
 
 
 def test_a_resumed_run_goes_on_counting(caplog):

@@ -74,7 +74,9 @@ def test_terms_that_come_later_are_coarse_or_are_no_tensors():
     means = IntervalMeans()
     half = torch.tensor(513.0, dtype=torch.bfloat16)  # rounds to 512
     for step in range(100):
-        means.add(step, 100, {"gamma": 7.0, "coarse": half} | ({"late": torch.tensor(float(step))} if step > 97 else {}))
+        means.add(
+            step, 100, {"gamma": 7.0, "coarse": half} | ({"late": torch.tensor(float(step))} if step > 97 else {})
+        )
     found = means.of({"gamma": 7.0, "coarse": half, "late": torch.tensor(99.0)})
     assert (found["gamma"], float(found["coarse"]), float(found["late"])) == (7.0, pytest.approx(512.0), 98.5)
     means.add(100, 100, {"late": torch.tensor(1.0)})

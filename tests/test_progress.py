@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from io import StringIO
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from bvae.callbacks import progress as module
 LOGGED = {
     f"train/{name}": torch.tensor(value)
     for name, value in {"loss": 2837.1, "reconstruction": 2812.0, "kl": 25.1, "capacity": 12.5}.items()
-} | {"train/images_per_second": torch.tensor(1127.0)}
+} | {"train/images_per_second": torch.tensor(1127.0), "train/learning_rate": torch.tensor(5e-4)}
 
 
 def trainer(step: int, total: float) -> SimpleNamespace:
@@ -44,9 +45,10 @@ def shown(steps, total=150_000, **console) -> str:
     ("width", "terms"),
     [
         (60, []),
-        (80, ["loss 2837.1", "rec 2812.0"]),
-        (90, ["loss 2837.1", "rec 2812.0", "KL 25.1"]),
-        (160, ["loss 2837.1", "rec 2812.0", "KL 25.1", "C 12.5", "1,127 images/s"]),
+        (70, ["loss 2837.1"]),
+        (80, ["loss 2837.1", "KL 25.1"]),
+        (90, ["loss 2837.1", "KL 25.1", "rec 2812.0"]),
+        (160, ["loss 2837.1", "KL 25.1", "rec 2812.0", "C 12.5", "1,127 images/s"]),
     ],
 )
 def test_in_a_narrow_terminal_terms_give_way_from_the_right(width, terms):
@@ -56,13 +58,32 @@ def test_in_a_narrow_terminal_terms_give_way_from_the_right(width, terms):
 
 
 def test_without_a_terminal_the_first_line_comes_at_step_100_and_then_one_every_two_minutes(monkeypatch):
-    clock = iter(range(0, 10_000))  # a second a step
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    clock = count()
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))  # about a second a step
     lines = shown(range(1, 401), width=80).splitlines()
-    assert lines[0] == "step 100 of 150,000  loss 2837.1  rec 2812.0  KL 25.1  C 12.5  1,127 images/s"
+    assert re.fullmatch(
+        r"step 100 of 150,000  loss 2837.1  KL 25.1  rec 2812.0  C 12.5  1,127 images/s  4[0-3] h left", lines[0]
+    )
     steps = [int(line.split()[1]) for line in lines]
     assert all(later - sooner <= 120 for sooner, later in zip(steps, [*steps[1:], 400], strict=True))
     assert len(steps) <= 5
+
+
+def test_a_bar_has_a_line_above_it_that_says_how_long_it_takes(monkeypatch):
+    seconds = iter([0.0, 500.0, 545.0, 545.0])  # the start, the tenth step, which a compilation delayed, the hundredth
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    written = shown([10, 100, 150], total=10_000, width=80, force_terminal=True, color_system=None)
+    assert written.count("About 82 min to go, by the first 100 steps; drawing and scoring come on top") == 1
+    assert "to go" not in shown([3, 6], total=6, width=80, force_terminal=True)
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_has_a_bar_where_it_can_show_one(monkeypatch, widgets):
+    monkeypatch.setattr(module, "find_spec", lambda name: widgets)
+    started = []
+    monkeypatch.setattr(module.Progress, "start", lambda progress: started.append(progress))
+    shown([1], width=80, force_jupyter=True)
+    assert bool(started) is widgets
 
 
 def test_a_training_without_an_end_says_how_far_it_is():

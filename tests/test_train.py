@@ -31,6 +31,9 @@ def test_a_run_ends_with_its_table_and_says_where_everything_is(run):
     assert f"wandb sync wandb/{wandb_run.name}" in job.stdout
     assert "wandb leet wandb" in job.stdout
     assert "step 6 of 6  loss" in job.stdout
+    output = run_folder(job.stdout)
+    assert job.stdout.startswith(f"Run: {output.relative_to(folder)}\nOn: CPU, threads: 1. With Ctrl-C it ends after")
+    assert (folder / "outputs" / "latest").resolve() == output
     assert job.stderr == ""
 
 
@@ -106,19 +109,28 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
         ("pictures/reconstructions", "image-file", 2),
         ("pictures/traversals", "image-file", 2),
         ("pictures/traversals_gif", "video-file", 1),
-        ("latents", "table-file", 2),
-        ("scores", "table-file", 1),
+        ("report", "html-file", 1),
     ):
         assert logged[f"{key}._type"] == [kind] * count
         assert all((wandb_run / "files" / path).is_file() for path in logged[f"{key}.path"])
-    table = json.loads((wandb_run / "files" / logged["latents.path"][-1]).read_text())
-    assert table["columns"][:4] == ["unit", "variance", "kl", "active"]
-    table = json.loads((wandb_run / "files" / logged["scores.path"][0]).read_text())
-    scores = {row[0]: row[1] for row in table["data"]}
-    assert scores["total_correlation"] == pytest.approx(logged["scores/total_correlation"][-1])
-    summary = {}
+    assert logged["kl_per_unit._type"] == ["histogram"] * 2
+    assert len(logged["kl_per_unit.values"][0]) == 10
+    assert not [key for key in logged if key == "epoch" or key.startswith(("latents", "scores."))]  # no curves
+    summary, described = {}, {}
     for record in records:
         summary |= record.get("summary", {}).get("update", {})
+        described |= record.get("run", {})
+    assert described["job_type"] == "train"
+    assert described["tags"] == ["conv", "annealed", "seed=3"]
+    assert Path(described["notes"]) == run_folder(job.stdout)
+    table = json.loads((wandb_run / "files" / summary["latents"]["path"]).read_text())
+    assert table["columns"][:4] == ["unit", "variance", "kl", "active"]
+    table = json.loads((wandb_run / "files" / summary["scores"]["path"]).read_text())
+    scores = {row[0]: row[1] for row in table["data"]}
+    assert scores["total_correlation"] == pytest.approx(logged["scores/total_correlation"][-1])
+    assert summary["best/total_correlation"] == pytest.approx(min(logged["scores/total_correlation"]))
+    assert summary["train/loss"] == {"last": logged["train/loss"][-1], "min": min(logged["train/loss"])}
+    assert logged["train/learning_rate"] == pytest.approx([5e-4] * 3)
     assert summary["scores/total_correlation"] == pytest.approx(scores["total_correlation"])
     assert summary["terms/reconstruction"] > 0
     assert [record["exit"].get("exit_code", 0) for record in records if record["type"] == "exit"] == [0]
@@ -238,7 +250,7 @@ def test_ctrl_c_at_a_terminal_saves_draws_and_finishes(cache_dir, tmp_path):
     assert job.wait(timeout=60) == 130
     assert re.search(r"Training.*/150000.*loss \d.*rec \d.*KL \d.*C \d.*left", output)
     assert output.index("Training") < output.index("Latent units") < output.index("wandb sync")
-    (folder,) = tmp_path.glob("outputs/*/*")
+    (folder,) = tmp_path.glob("outputs/2*/*")
     assert (folder / "traversals.gif").is_file()
     step = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     with (folder / "metrics.csv").open() as file:

@@ -18,6 +18,7 @@ with interruptible():
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
     from bvae.app.targets import check_targets, import_own
+    from bvae.runs.latest import folder_of
 
 log = logging.getLogger("evaluate")
 SOURCES = ("run", "checkpoint", "codes")
@@ -28,7 +29,8 @@ def source(cfg: DictConfig) -> tuple[str, Path]:
     given = [name for name in SOURCES if cfg[name] is not None]
     if len(given) != 1:
         raise InputError(f"give one of run=…, checkpoint=… and codes=…, got {' and '.join(given) or 'none'}")
-    path = Path(cfg[given[0]])
+    with input_errors():
+        path = Path(folder_of("run", str(cfg.run)) if given[0] == "run" else cfg[given[0]])
     if given[0] == "run" and not (path / ".hydra" / "config.yaml").is_file():
         raise InputError(f"run={path} is not a run's folder: it has no .hydra/config.yaml")
     if given[0] == "run" and not (path / "checkpoints" / "last.ckpt").is_file():
@@ -62,7 +64,7 @@ def evaluate(cfg: DictConfig) -> None:
     from bvae.app.allocator import keep_freed_memory
     from bvae.app.assemble import make, quiet, scoring_of
     from bvae.checkpoints.load import load_with_step
-    from bvae.loggers import finish_wandb, log_evaluation, wandb_run_of
+    from bvae.loggers import finish_wandb, log_evaluation, log_report, wandb_run_of
     from bvae.model import NotFinite
     from bvae.report import report
 
@@ -116,6 +118,8 @@ def evaluate(cfg: DictConfig) -> None:
         for logger in loggers:
             log_evaluation(logger, found, step, final=True)
         report(output, found, run=path)
+        for logger in loggers:
+            log_report(logger, output / "report.html", step)
         evaluation.show(found, output)
         if remark and loggers:
             print(remark)

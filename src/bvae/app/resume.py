@@ -17,13 +17,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
-from bvae.app.errors import InputError, as_typed, input_errors, program
+from bvae.app.errors import InputError, as_typed, input_errors, override, program
 from bvae.app.targets import check_targets, renamed
 from bvae.files import atomic_write
 from bvae.runs import job as jobs
+from bvae.runs.latest import WORD, folder_of
 
 _HYDRAS = re.compile(r"[+~]*hydra[./=]")
-_BOOKKEEPING = ("run", "sweep", "overwrite", "run_name", "run_group")  # says where a run works, not what it does
+_BOOKKEEPING = (
+    "run",
+    "sweep",
+    "overwrite",
+    "run_name",
+    "run_group",
+    "run_tags",
+)  # says where a run works, not what it does
 _OF_THE_BEGINNING = ("seed", "init_from", "output_dir", "sweep", "overwrite")
 _LEFT_BY_A_RUN = (
     *("checkpoints/*.ckpt", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.json", "wandb.json", "job.json", "hparams.yaml"),
@@ -91,26 +99,26 @@ def configuration_of(run: Path, changes: Sequence[str]) -> DictConfig:
     cfg = recorded_configuration(run)
     OmegaConf.set_struct(cfg, True)
     named = []
-    for override in OverridesParser.create().parse_overrides(list(changes)):
-        key, word = override.key_or_group, override.input_line
+    for change in OverridesParser.create().parse_overrides(list(changes)):
+        key, word = change.key_or_group, change.input_line
         before = OmegaConf.select(cfg, key)
-        if override.is_delete() or OmegaConf.is_dict(before) or "/" in key or key in ("experiment", "hparams"):
+        if change.is_delete() or OmegaConf.is_dict(before) or "/" in key or key in ("experiment", "hparams"):
             raise InputError(f"{word}: a run keeps its own choices; override single keys, trainer.max_steps=…")
-        if override.is_sweep_override():
+        if change.is_sweep_override():
             raise InputError(f"{word}: a run is resumed with one value; write a list as {key}=[…]")
-        value = override.value()
+        value = change.value()
         if (key in _OF_THE_BEGINNING or key.endswith("_target_")) and value != before:
             raise InputError(f"{word}: run={run} was begun with {key}={before}, which can't be changed now")
         if key.endswith("_target_"):
             named.append(value)
         with input_errors():
-            OmegaConf.update(cfg, key, value, force_add=override.is_add() or override.is_force_add())
+            OmegaConf.update(cfg, key, value, force_add=change.is_add() or change.is_force_add())
     recorded = OmegaConf.load(_record(run, "hydra"))
     now = HydraConfig.get().copy()
     OmegaConf.set_readonly(now, False)
     now.mode, now.sweep.dir = recorded.hydra.mode, recorded.hydra.sweep.dir
     now.runtime.choices = recorded.hydra.runtime.choices
-    own = {_key(override): override for override in (*recorded.hydra.overrides.task, *changes)}
+    own = {_key(word): word for word in (*recorded.hydra.overrides.task, *changes)}
     now.overrides.task = list(own.values())
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": now}))
     with input_errors():
@@ -131,8 +139,7 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
     Raises InputError where the folder is of another configuration.
     """
     before, differing = jobs.read(folder), []
-    again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # the command comes from the queue, for the second time
-    if cfg.overwrite is not True or again:  # a word such as no is text, which would count as true
+    if not _starts_over(cfg):
         fix = f"choose another hydra.run.dir, or overwrite=true to start over in {folder}"
         if before is not None and _record(folder).is_file():
             differing = _differing(recorded_configuration(folder), cfg)
@@ -149,6 +156,23 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
             return True
     clear(folder)
     return False
+
+
+def _starts_over(cfg: DictConfig) -> bool:
+    """Whether what an earlier run has left in the folder is to be removed."""
+    again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # the command comes from the queue, for the second time
+    return cfg.overwrite is True and not again  # a word such as no is text, which would count as true
+
+
+def begins_with(folder: Path, cfg: DictConfig) -> str | None:
+    """Work out what `init_from` names: `latest` is the newest run of the time when the run in the folder began.
+
+    Raises ValueError where there is none.
+    """
+    if cfg.init_from != WORD:
+        return cfg.init_from
+    began = _record(folder).is_file() and not _starts_over(cfg)
+    return (began and recorded_configuration(folder).init_from) or folder_of("init_from", WORD)
 
 
 def clear(folder: Path) -> None:
@@ -177,6 +201,26 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
     own = {name: value for name, value in OmegaConf.to_container(cfg).items() if name not in _BOOKKEEPING}
     return dict(leaves(own, ""))
+
+
+def name_latest(arguments: Sequence[str]) -> list[str]:
+    """Put the newest run's folder in place of `latest` in `run=`, and in `init_from=` where that is one for many jobs.
+
+    Raises InputError where there is no newest run.
+    """
+    words = get_args_parser().parse_args(list(arguments))
+    of_many = words.multirun or value_of("hparams", words.overrides) is not None
+
+    def named(argument: str) -> str:
+        key = argument.partition("=")[0]
+        value = value_of(key, [argument])
+        if value is None or not (key == "run" or (key == "init_from" and value == WORD and of_many)):
+            return argument
+        folder = folder_of(key, value)
+        return argument if folder == value else override(key, folder)
+
+    with input_errors():
+        return [named(argument) for argument in arguments]
 
 
 def take_changes(arguments: Sequence[str]) -> list[str]:

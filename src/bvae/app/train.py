@@ -17,11 +17,13 @@ with interruptible():
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+    from hydra.utils import to_absolute_path
     from omegaconf import DictConfig, open_dict
 
     from bvae.app import interrupts, processes, resume, sweeps
     from bvae.app.errors import CONF, InputError, JobError, as_typed, input_errors, job, program, run_app
     from bvae.runs import job as jobs
+    from bvae.runs.latest import LINK, mark_latest
 
 if TYPE_CHECKING:
     from bvae.app.assemble import Run
@@ -53,6 +55,9 @@ def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | 
             if processes.is_first():
                 record_wandb_run(run.trainer.loggers, run.output)
                 begin()
+                if not in_sweep() and not run.trainer.fast_dev_run:
+                    mark_latest(run.output, Path(to_absolute_path(str(LINK))))
+                print(opening(run))
         with ends(run, cfg.compile):
             run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
             value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
@@ -65,10 +70,29 @@ def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | 
     return value
 
 
+def opening(run: Run) -> str:
+    """Say where a run is, on what it trains and what Ctrl-C does."""
+    import torch
+
+    trainer, here = run.trainer, Path(HydraConfig.get().runtime.cwd)
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+    threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
+    beside = f", processes: {trainer.world_size}" if trainer.world_size > 1 else ""
+    folder = run.output.relative_to(here) if run.output.is_relative_to(here) else run.output
+    what = "all jobs end after their step, save and draw" if in_sweep() else "it ends after the step, saves and draws"
+    return f"Run: {folder}\nOn: {name}{threads}{beside}. With Ctrl-C {what}."
+
+
+def in_sweep() -> bool:
+    """Whether the run is a job of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def conclude(run: Run, optimized_metric: str | None) -> float | None:
     """Save the last checkpoint, score and draw the model, and report; returns the score that a search optimizes."""
     from bvae.evaluation import evaluate, show
-    from bvae.loggers import log_evaluation
+    from bvae.loggers import log_evaluation, log_report
     from bvae.report import report
 
     run.trainer.save_checkpoint(run.output / "checkpoints" / "last.ckpt")
@@ -79,6 +103,8 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
     for logger in run.trainer.loggers:
         log_evaluation(logger, found, run.trainer.global_step, final=True)
     report(run.output, found)
+    for logger in run.trainer.loggers:
+        log_report(logger, run.output / "report.html", run.trainer.global_step)
     show(found, run.output)
     if optimized_metric is None:
         return None
@@ -130,10 +156,12 @@ def after_divergence(checkpoints: Path) -> str:
 
 
 def name_run(cfg: DictConfig) -> None:
-    """Fill in the names that W&B shows: the run's choices and overrides, and the sweep as its group."""
+    """Fill in what W&B shows: the run's choices and overrides as its name and tags, and the sweep as its group."""
     run = HydraConfig.get()
     choices = run.runtime.choices
     cfg.run_name = cfg.run_name or " ".join([choices.model, choices.loss, *resume.own_overrides()])
+    chosen = [choices.model, choices.loss, choices.experiment, f"seed={cfg.seed}"]
+    cfg.run_tags = cfg.get("run_tags") or [word for word in chosen if word not in (None, "none")]
     if run.mode == RunMode.MULTIRUN:
         cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
 
@@ -141,7 +169,7 @@ def name_run(cfg: DictConfig) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Train in the folder that Hydra chose: begin there, or resume what was begun there before."""
-    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN), ExitStack() as ended:
+    with job(log, in_sweep=in_sweep()), ExitStack() as ended:
         if not isinstance(cfg.output_dir, str):
             raise InputError(f"output_dir must be a folder, got {cfg.output_dir}: leave it out, or use hydra.run.dir=…")
         run, output = cfg.run, Path(cfg.output_dir)
@@ -150,8 +178,9 @@ def main(cfg: DictConfig) -> float | None:
             if output.resolve() != Path(run).resolve():
                 raise InputError(f"run={run} is resumed in its own folder: leave out hydra.run.dir={output}")
             cfg = resume.configuration_of(Path(run), resume.changes)
-        if processes.is_first():
-            with input_errors():
+        with input_errors():
+            cfg.init_from = resume.begins_with(output, cfg)
+            if processes.is_first():
                 ended.enter_context(jobs.alone_in(output))
         resumes = processes.launched_to_resume()
         if resumes is None:
@@ -200,6 +229,6 @@ def run() -> None:
     """Run `train.py`, or `bvae-train`."""
 
     def prepare(arguments: list[str]) -> list[str]:
-        return sweeps.with_study(sweeps.find_sweep(resume.take_changes(arguments)))
+        return sweeps.with_study(sweeps.find_sweep(resume.take_changes(resume.name_latest(arguments))))
 
     run_app(main, prepare, finish=compare_jobs)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -25,6 +26,8 @@ _SYMBOLS = {
     **{"capacity": "C", "beta": "β", "gamma": "γ", "free_nats": "λ"},
     **{"tc": "TC", "mutual_information": "MI", "dimension_wise_kl": "DWKL", "target_kl": "target"},
 }
+_MOST_WANTED = ("loss", "kl")  # terms, which the others give way to
+_WARM_UP = 10  # steps that say nothing of the speed: a compiled model's first ones take minutes
 # Where the output is no terminal:
 _LINES = 20  # of a whole training
 _FIRST = 100  # steps to a first line
@@ -50,8 +53,8 @@ class _TermsColumn(ProgressColumn):
 class StepProgress(ProgressBar):
     """A bar over the training's steps with the loss and its terms in nats, the speed and the time left.
 
-    Where the output is no terminal, a line after 100 steps, and then twenty over the training and one every two minutes
-    at least.
+    Where the output is no terminal, and no notebook that has ipywidgets, a line after 100 steps, and then twenty over
+    the training and one every two minutes at least.
     """
 
     def __init__(self) -> None:
@@ -67,7 +70,10 @@ class StepProgress(ProgressBar):
             return
         self._total = self._steps(trainer)
         self._first, self._spoke = trainer.global_step + _FIRST, time.monotonic()
-        if self._console.is_terminal:
+        self._warm = trainer.global_step + _WARM_UP
+        self._since: tuple[int, float] | None = None  # the step and the time from which on the speed is measured
+        self._said = self._total is None  # how long it will take
+        if self._console.is_terminal or (self._console.is_jupyter and find_spec("ipywidgets")):
             whole = Column(no_wrap=True)  # in a narrow terminal the terms give way
             self._bar = Progress(
                 TextColumn("Training"),
@@ -87,20 +93,40 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        measured = self._since is not None and self._since[0] < step
+        if self._since is None and step >= self._warm:
+            self._since = step, time.monotonic()
         if self._bar is not None:
+            if measured and not self._said and step >= self._first:
+                self._said = True
+                self._console.print(
+                    f"About {self._left(step)} to go, by the first {_FIRST} steps; drawing and scoring come on top",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             self._bar.update(self._task, completed=step)
             if step % trainer.log_every_n_steps == 0:  # the terms change no more often, and a GPU waits to read them
                 self._bar.update(self._task, terms=self._terms(trainer))
         elif trainer.is_global_zero and self._has_something_to_say(step):
             of = f" of {self._total:,}" if self._total else ""
+            left = [f"{self._left(step)} left"] if self._total and measured else []
             self._console.print(
-                _SPACE.join([f"step {step:,}{of}", *self._terms(trainer)]), highlight=False, soft_wrap=True
+                _SPACE.join([f"step {step:,}{of}", *self._terms(trainer), *left]), highlight=False, soft_wrap=True
             )
             self._first, self._spoke = None, time.monotonic()
 
     def _has_something_to_say(self, step: int) -> bool:
         due = self._total is not None and step % max(self._total // _LINES, 1) == 0
         return due or step == self._first or time.monotonic() - self._spoke >= _SECONDS
+
+    def _left(self, step: int) -> str:
+        """Say how long the rest takes at the speed so far."""
+        since, start = self._since
+        seconds = (self._total - step) * (time.monotonic() - start) / (step - since)
+        for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+            if seconds >= 2 * size:
+                return f"{seconds / size:.0f} {unit}"
+        return f"{seconds:.0f} s"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
@@ -123,5 +149,7 @@ class StepProgress(ProgressBar):
         logged = trainer.logged_metrics
         named = {name.removeprefix("train/"): value for name, value in logged.items() if name.startswith("train/")}
         speed = named.pop("images_per_second", None)
+        named.pop("learning_rate", None)
+        named = {name: named[name] for name in _MOST_WANTED if name in named} | named
         words = [f"{_SYMBOLS.get(name, name)} {value:.1f}" for name, value in named.items() if "/" not in name]
         return _Terms(words if speed is None else [*words, f"{speed:,.0f} images/s"])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _RUN_FILE = "wandb.json"
 _MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # W&B's
+_BEST_IS_LEAST = tuple(f"{stage}/{term}" for stage in ("train", "val") for term in ("loss", "reconstruction"))
 
 
 def wandb_settings(console: str, folder: str = ".") -> wandb.Settings:
@@ -72,6 +73,8 @@ def _takes_files(folder: Path) -> bool:
 class WandbRun(WandbLogger):
     """Lightning's WandbLogger that logs a step once: a run that is resumed leaves out those that W&B has already.
 
+    Its summary has the least loss and reconstruction beside the last ones.
+
     Args:
         save_dir: the folder of `wandb/`; raises OSError unless it can be written, where W&B would take a temporary one.
         name: of the run.
@@ -88,7 +91,7 @@ class WandbRun(WandbLogger):
         save_dir: str = ".",
         name: str | None = None,
         group: str | None = None,
-        tags: str | Sequence[str] = (),
+        tags: str | Sequence[str] | None = None,
         mode: str = "offline",
         **arguments: Any,
     ) -> None:
@@ -98,7 +101,7 @@ class WandbRun(WandbLogger):
         if mode != "disabled":
             _check_writable(folder)
         self._mode = mode
-        words = tags.split(",") if isinstance(tags, str) else tags
+        words = tags.split(",") if isinstance(tags, str) else tags or ()
         super().__init__(
             name=_shortened(name, 128),
             save_dir=str(folder),
@@ -113,11 +116,16 @@ class WandbRun(WandbLogger):
         """The W&B run; raises RuntimeError where W&B can't be reached, or there is no API key."""
         import wandb
 
+        begins = self._experiment is None
         try:
-            return super().experiment
+            run = super().experiment
         except wandb.Error as error:
             hint = " (or type logger.mode=offline, which needs no account)" if self._mode == "online" else ""
             raise RuntimeError(f"W&B: {error}{hint}") from error
+        if begins:
+            for name in _BEST_IS_LEAST:
+                run.define_metric(name, step_metric="trainer/global_step", step_sync=True, summary="min,last")
+        return run
 
     def has(self, step: int) -> bool:
         """Whether the run had this step before it was resumed."""
@@ -129,7 +137,8 @@ class WandbRun(WandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if step is None or not self.has(step):
-            super().log_metrics(metrics, step)
+            # Lightning's epoch says nothing here: a training goes by its steps.
+            super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
 
 
 def _check_writable(folder: Path) -> None:
@@ -185,6 +194,18 @@ def wandb_run_of(folder: Path, mode: str | None, what: str = "evaluation of") ->
     return {"name": f"{what} {name}", "group": group}, remark
 
 
+def _program() -> str:
+    """Name this environment's `wandb` as a shell finds it: by its path unless the name alone is enough."""
+    beside = Path(sys.executable).with_name("wandb")
+    found = shutil.which("wandb")
+    if found is not None and (Path(found) == beside or not beside.exists()):
+        return "wandb"
+    if not os.access(beside, os.X_OK):
+        return f"{shlex.quote(sys.executable)} -m wandb"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
+
+
 def finish_wandb(exit_code: int) -> list[str]:
     """Finish this process's W&B run, if any, so that a sweep's next job gets its own; returns how to look at it."""
     wandb: Any = sys.modules.get("wandb")  # not imported for this alone
@@ -194,10 +215,9 @@ def finish_wandb(exit_code: int) -> list[str]:
     lines = []
     if not run.disabled:
         folder = Path(run.dir).parent
-        program = "wandb" if shutil.which("wandb") else f"{shlex.quote(sys.executable)} -m wandb"
-        lines.append(f"W&B dashboard in the terminal: {program} leet {folder.parent}")
+        lines.append(f"W&B dashboard in the terminal: {_program()} leet {shlex.quote(str(folder.parent))}")
         if run.offline:
-            lines.append(f"W&B in the browser:            {program} sync {folder}")
+            lines.append(f"W&B in the browser:            {_program()} sync {shlex.quote(str(folder))}")
         elif run.url:
             lines.append(f"W&B in the browser:            {run.url}")
     wandb.finish(exit_code=exit_code)
