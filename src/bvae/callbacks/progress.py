@@ -72,7 +72,7 @@ class StepProgress(ProgressBar):
         self._first, self._spoke = trainer.global_step + _FIRST, time.monotonic()
         self._warm = trainer.global_step + _WARM_UP
         self._since: tuple[int, float] | None = None  # the step and the time from which on the speed is measured
-        self._said = self._total is None  # how long it will take
+        self._said = False  # how long it will take
         if self._console.is_terminal or (self._console.is_jupyter and find_spec("ipywidgets")):
             whole = Column(no_wrap=True)  # in a narrow terminal the terms give way
             self._bar = Progress(
@@ -93,14 +93,13 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        measured = self._since is not None and self._since[0] < step
         if self._since is None and step >= self._warm:
             self._since = step, time.monotonic()
         if self._bar is not None:
-            if measured and not self._said and step >= self._first:
+            if not self._said and step >= self._first and (left := self._left(step)):
                 self._said = True
                 self._console.print(
-                    f"About {self._left(step)} to go, by the first {_FIRST} steps; drawing and scoring come on top",
+                    f"About {left} to go, by the first {_FIRST} steps; drawing and scoring come on top",
                     highlight=False,
                     soft_wrap=True,
                 )
@@ -109,18 +108,20 @@ class StepProgress(ProgressBar):
                 self._bar.update(self._task, terms=self._terms(trainer))
         elif trainer.is_global_zero and self._has_something_to_say(step):
             of = f" of {self._total:,}" if self._total else ""
-            left = [f"{self._left(step)} left"] if self._total and measured else []
-            self._console.print(
-                _SPACE.join([f"step {step:,}{of}", *self._terms(trainer), *left]), highlight=False, soft_wrap=True
-            )
+            words = [f"step {step:,}{of}", *self._terms(trainer)]
+            if left := self._left(step):
+                words.append(f"{left} left")
+            self._console.print(_SPACE.join(words), highlight=False, soft_wrap=True)
             self._first, self._spoke = None, time.monotonic()
 
     def _has_something_to_say(self, step: int) -> bool:
         due = self._total is not None and step % max(self._total // _LINES, 1) == 0
         return due or step == self._first or time.monotonic() - self._spoke >= _SECONDS
 
-    def _left(self, step: int) -> str:
-        """Say how long the rest takes at the speed so far."""
+    def _left(self, step: int) -> str | None:
+        """Say how long the rest takes at the speed so far; None where that isn't known."""
+        if self._total is None or self._since is None or step <= self._since[0]:
+            return None
         since, start = self._since
         seconds = (self._total - step) * (time.monotonic() - start) / (step - since)
         for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
