@@ -27,6 +27,7 @@ ALLOWED = {
     "optimizers": set(),
     "report": {"data", "evaluation", "metrics", "runs"},
     "runs": set(),
+    "stacked": {"architectures"},
     "training": {"checkpoints", "losses", "model"},
 }
 
