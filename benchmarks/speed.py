@@ -118,6 +118,13 @@ def ours(
     ]
 
 
+def together(
+    model: str, channels: int, size: int, batch_size: int, gpu: bool, models: int
+) -> Callable[[str], list[str]]:
+    what = [model, str(channels), str(size), str(batch_size), "cuda" if gpu else "cpu", str(models)]
+    return lambda address: [sys.executable, str(HERE / "together.py"), address, *what]
+
+
 def peer(library: str, python: str, model: str, batch_size: int) -> Callable[[str], list[str]]:
     """The library's trainer, with the Python of an environment that has it."""
     return lambda address: [python, str(HERE / "peers.py"), library, address, model, str(batch_size)]
@@ -137,12 +144,18 @@ def race(
             "train.py": Worker(ours(model, channels, size, batch_size, arguments, folder), folder),
             **{name: Worker(peer(name, python, model, batch_size), folder) for name, python in peers.items()},
         }
+        models = dict.fromkeys(workers, 1)  # whose steps count, each a step
+        if arguments.together:
+            name = f"{arguments.together} together"
+            models[name] = arguments.together
+            workers[name] = Worker(together(model, channels, size, batch_size, gpu, models[name]), folder)
         rates: dict[str, list[float]] = {name: [] for name in workers}
         limits = []
         for _ in track(range(arguments.rounds), what, transient=True):
             limits.append(gflops(gpu))
             for name, worker in workers.items():
-                rates[name].append(steps / worker.steps(steps))
+                n = max(steps // models[name], 1)
+                rates[name].append(n * models[name] / worker.steps(n))
         rows = []
         for name, worker in workers.items():
             ratios = [ours / base for ours, base in zip(rates[name], rates["plain loop"], strict=True)]
@@ -176,6 +189,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--trainer", default="default", choices=["default", "gpu"], help="train.py's trainer=")
     parser.add_argument("--overrides", nargs="+", default=[], help="more of train.py's overrides")
+    parser.add_argument("--together", type=int, metavar="S", help="S models trained together too, in model-steps/s")
     parser.add_argument("--cache-dir", default=str(ROOT / "data"))
     parser.add_argument("--peers", nargs="*", default=[], metavar="LIBRARY=PYTHON", help="see `make bench-peers`")
     arguments = parser.parse_args()
