@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench bench-peers dashboard lint format clean
+.PHONY: help train test test-slow bench bench-peers gpu-check dashboard lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +27,9 @@ test-slow: $(INSTALLED) ## Run the tests that take minutes
 bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
 	$(BIN)/python benchmarks/speed.py $(ARGS)
 	$(BIN)/python benchmarks/stages.py
+
+gpu-check: $(INSTALLED) ## What only a GPU can show, in ten minutes: tests, speed, a run and its resume, models together
+	PYTHON=$(BIN)/python benchmarks/gpu.sh
 
 PEERS := pythae disent
 pythae := pythae torch==2.13.0

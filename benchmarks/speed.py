@@ -145,10 +145,10 @@ def race(
             **{name: Worker(peer(name, python, model, batch_size), folder) for name, python in peers.items()},
         }
         models = dict.fromkeys(workers, 1)  # whose steps count, each a step
-        if arguments.together:
-            name = f"{arguments.together} together"
-            models[name] = arguments.together
-            workers[name] = Worker(together(model, channels, size, batch_size, gpu, models[name]), folder)
+        for number in arguments.together:
+            name = f"{number} together"
+            models[name] = number
+            workers[name] = Worker(together(model, channels, size, batch_size, gpu, number), folder)
         rates: dict[str, list[float]] = {name: [] for name in workers}
         limits = []
         for _ in track(range(arguments.rounds), what, transient=True):
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--trainer", default="default", choices=["default", "gpu"], help="train.py's trainer=")
     parser.add_argument("--overrides", nargs="+", default=[], help="more of train.py's overrides")
-    parser.add_argument("--together", type=int, metavar="S", help="S models trained together too, in model-steps/s")
+    parser.add_argument("--together", nargs="+", type=int, default=[], metavar="S", help="models trained as one too")
     parser.add_argument("--cache-dir", default=str(ROOT / "data"))
     parser.add_argument("--peers", nargs="*", default=[], metavar="LIBRARY=PYTHON", help="see `make bench-peers`")
     arguments = parser.parse_args()
