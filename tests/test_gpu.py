@@ -14,6 +14,7 @@ from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import StepProgress, Throughput
 from bvae.data import DSpritesDataModule
 from bvae.losses import Capacity, Context, Sample
+from bvae.stacked import Stacked
 from bvae.training import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -33,6 +34,24 @@ def test_the_gpu_gives_the_cpus_outputs_and_gradients():
         vae.loss(sample, Context(torch.tensor(50_000, device=batch.device), 737_280))["loss"].backward()
     for one, other in zip(on_cpu.parameters(), on_gpu.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad.cpu())
+
+
+def test_a_stack_computes_on_the_gpu_what_its_modules_compute():
+    for modules, inputs in (
+        ([ConvEncoder(3).double() for _ in range(3)], torch.rand(3, 4, 1, 64, 64).double()),
+        ([ConvDecoder(3).double() for _ in range(3)], torch.randn(3, 4, 3).double()),
+    ):
+        alone = deepcopy(modules)
+        stack = Stacked(modules).cuda()
+        outputs = stack(inputs.cuda())
+        outputs.square().sum().backward()
+        for s, module in enumerate(alone):
+            expected = module(inputs[s])
+            expected.square().sum().backward()
+            torch.testing.assert_close(outputs[s].cpu(), expected)
+            torch.testing.assert_close(modules[s](inputs[s].cuda()).cpu(), expected)
+            for ours, theirs in zip(stack.parameters(), module.parameters(), strict=True):
+                torch.testing.assert_close(ours.grad[s].cpu(), theirs.grad)
 
 
 class RefuseToWait(Callback):
