@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench bench-peers gpu-check dashboard lint format clean
+.PHONY: help train test test-slow bench bench-peers gpu-check dashboard docs notebook pictures lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,6 +45,21 @@ bench-peers: $(INSTALLED) $(PEERS:%=.venv-%/installed) ## The same beside pythae
 dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
 	@test -d "$${WANDB_DIR:-.}/wandb" || { echo "There are no runs yet: make train"; exit 1; }
 	$(BIN)/wandb leet "$${WANDB_DIR:-.}/wandb"
+
+.venv-docs/installed: pyproject.toml docs/constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --disable-pip-version-check --quiet 'pip>=25.1'  # the first that knows groups
+	.venv-docs/bin/python -m pip install --quiet --constraint docs/constraints.txt --group docs
+	@touch $@
+
+docs: .venv-docs/installed notebook ## Build the documentation: site/index.html
+	.venv-docs/bin/python docs/build_site.py
+
+notebook: ## Write the tutorial as a notebook: docs/tutorial.ipynb
+	$(PYTHON) docs/make_notebook.py
+
+pictures: $(INSTALLED) ## Draw the tutorial's pictures anew; trains for some minutes first where outputs/tutorial is missing
+	$(BIN)/python docs/make_pictures.py
 
 lint: $(INSTALLED) ## Check the code's style and types
 	$(BIN)/ruff check .
