@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench bench-peers gpu-check dashboard docs notebook pictures lint format clean
+.PHONY: help train test test-slow bench bench-peers gpu-check dashboard docs configuration notebook pictures lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -54,6 +54,9 @@ dashboard: $(INSTALLED) ## Look at the runs in the terminal, in W&B's own viewer
 
 docs: .venv-docs/installed notebook ## Build the documentation: site/index.html
 	.venv-docs/bin/python docs/build_site.py
+
+configuration: $(INSTALLED) ## Write docs/configuration.md's tables anew from conf/
+	$(BIN)/python docs/make_configuration.py
 
 notebook: ## Write the tutorial as a notebook: docs/tutorial.ipynb
 	$(PYTHON) docs/make_notebook.py

@@ -26,5 +26,7 @@ def notebook(page: str) -> dict:
 
 if __name__ == "__main__":
     written = PAGE.with_suffix(".ipynb")
-    written.write_text(json.dumps(notebook(PAGE.read_text(encoding="utf-8")), indent=1, ensure_ascii=False) + "\n", "utf-8")
+    written.write_text(
+        json.dumps(notebook(PAGE.read_text(encoding="utf-8")), indent=1, ensure_ascii=False) + "\n", "utf-8"
+    )
     print(f"written: {written}")

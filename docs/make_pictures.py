@@ -8,6 +8,7 @@ Those of training come from a run of some minutes, which is made first where its
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,11 @@ def entangled() -> Figure:
     turn = np.array([[1, -1], [1, 1]]) / np.sqrt(2)
     figure = Figure(figsize=(9, 3.2), dpi=100, layout="constrained")
     panels = figure.subplots(1, 3)
-    codes = {"the factors": factors, "disentangled code": factors[:, ::-1] * [1, -1], "entangled code": factors @ turn.T}
+    codes = {
+        "the factors": factors,
+        "disentangled code": factors[:, ::-1] * [1, -1],
+        "entangled code": factors @ turn.T,
+    }
     for axes, (title, points) in zip(panels, codes.items(), strict=True):
         axes.scatter(*points.T, c=factors[:, 0], cmap="coolwarm", s=8)
         axes.set(title=title, xlim=(-4, 4), ylim=(-4, 4), aspect="equal", xticks=(), yticks=())
@@ -137,6 +142,24 @@ def turning(run: Path) -> Figure:
     return figure
 
 
+def curves(run: Path) -> Figure:
+    """Draw the reconstruction and the KL of each unit over the steps, those at the prior in grey."""
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        lines = {int(line["step"]) + 1: line for line in csv.DictReader(file) if line["train/kl"]}
+    steps = sorted(lines)
+    figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(steps, [float(lines[step]["train/reconstruction"]) for step in steps], color="black")
+    left.set(xlabel="step", title="reconstruction (nats)")
+    for unit in range(10):
+        kl = np.array([float(lines[step][f"train/kl_unit/{unit}"]) for step in steps])
+        active = kl[-1] > 0.1
+        right.plot(steps, kl, color=None if active else "lightgray", label=f"unit {unit}" if active else None)
+    right.set(xlabel="step", title="KL of each unit (nats)")
+    right.legend(frameon=False)
+    return figure
+
+
 def main() -> None:
     """Draw them all."""
     PICTURES.mkdir(exist_ok=True)
@@ -144,7 +167,7 @@ def main() -> None:
     run = Path(sys.argv[1]) if len(sys.argv) > 1 else RUN
     if not (run / "checkpoints" / f"step-{STEPS[-1]}.ckpt").exists():
         subprocess.run([sys.executable, "train.py", *COMMAND], cwd=ROOT, check=True)
-    for name, figure in (drawn | {"turning": turning(run)}).items():
+    for name, figure in (drawn | {"turning": turning(run), "curves": curves(run)}).items():
         figure.savefig(PICTURES / f"{name}.png")
 
 
