@@ -12,8 +12,10 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning import Trainer
 
-from bvae import losses
+from bvae import Training, losses
+from bvae.architectures import ConvDecoder, ConvEncoder
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -50,7 +52,7 @@ def commands(page: Path) -> list[str]:
         r"`(python (?:train|evaluate)\.py [^`]+|make [^`]+)`",
         re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE),
     )
-    return [line for line in (*lines, *inline) if re.match(r"(python (train|evaluate)\.py|make) ", line)]
+    return [line for line in (*lines, *inline) if re.match(r"(python (train|evaluate)\.py|make) .*[^=]$", line)]
 
 
 PYTHON = [page for page in PAGES if blocks(page, "python") and page.stem != "tutorial"]
@@ -62,6 +64,9 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, cache_dir, capsys):
     rng = np.random.default_rng(0)
     factors = rng.integers((3, 6, 40, 32, 32), size=(2_000, 5))
     np.savez(tmp_path / "codes.npz", codes=rng.normal(size=(2_000, 10)), factors=factors, kl=rng.random(10))
+    trainer = Trainer(logger=False, accelerator="cpu")
+    trainer.strategy.connect(Training(ConvEncoder(), ConvDecoder(), losses.Beta()))
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
     given = {name: getattr(losses, name) for name in ("Context", "Loss", "Sample")}
     given |= {
         "nn": torch.nn,
@@ -74,18 +79,22 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, cache_dir, capsys):
     for block in blocks(page, "python"):
         short = re.sub(r"max_steps=[\d_]+", "max_steps=1, logger=False, enable_checkpointing=False", block)
         short = short.replace("outputs/…/codes.npz", str(tmp_path / "codes.npz"))
-        short = short.replace("outputs/…", str(ROOT / "tests" / "checkpoint-0.1.0.ckpt"))
+        short = short.replace("outputs/…", str(tmp_path / "model.ckpt"))
         exec(compile(short, name(page), "exec"), given)
         printed = [float(number) for number in re.findall(r"\d\.\d+", capsys.readouterr().out)]
         promised = [float(number) for number in re.findall(r"\)  # (\d\.\d+)$", block, re.MULTILINE)]
         assert printed[: len(promised)] == pytest.approx(promised, abs=0.006)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name)
-def test_commands_compose(page):
+def test_commands_compose(tmp_path):
     """Each override of each command is a key, and the first of a sweep's values a choice."""
-    for line in commands(page):
-        program, *words = shlex.split(line, comments=True)
+    for block in (block for page in PAGES for block in blocks(page, "yaml")):  # of a choice that a page adds
+        file = tmp_path / re.match("# conf/(.*)", block)[1]
+        file.parent.mkdir(parents=True)
+        file.write_text(block, encoding="utf-8")
+    configurations = {}
+    for line in sorted({line for page in PAGES for line in commands(page)}):
+        program, *words = shlex.split(line.replace("…", "some"), comments=True)
         if program == "make":
             assert {word for word in words if re.fullmatch("[a-z-]+", word)} <= set(TARGETS), line
             words = [word for part in words if part.startswith("ARGS=") for word in shlex.split(part[5:])]
@@ -93,16 +102,18 @@ def test_commands_compose(page):
                 continue
             words = ["train.py", "experiment=quick", *words]
         config = "config" if words[0] == "train.py" else "evaluate"
-        typed = [word for word in words[1:] if not word.startswith("-") and word not in ("…", "job")]
+        typed = [word for word in words[1:] if not word.startswith("-") and word not in ("some", "job")]
         overrides = []
         for override in OverridesParser.create().parse_overrides(typed):
             value = override.input_line
             if override.is_sweep_override():
                 value = f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
             overrides.append(value)
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        configurations[config, *sorted(overrides)] = line
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for (config, *overrides), line in configurations.items():
             try:
-                compose(config, overrides)
+                compose(config, [*overrides, f"hydra.searchpath=[file://{tmp_path}]"])
             except Exception as error:
                 pytest.fail(f"{line}\n{error}")
 
