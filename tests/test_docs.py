@@ -109,7 +109,7 @@ def test_commands_compose(tmp_path):
             if override.is_sweep_override():
                 value = f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
             overrides.append(value)
-        configurations[config, *sorted(overrides)] = line
+        configurations[(config, *sorted(overrides))] = line
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for (config, *overrides), line in configurations.items():
             try:
