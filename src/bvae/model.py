@@ -27,6 +27,13 @@ def images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
     return batch if isinstance(batch, Tensor) else batch[0]
 
 
+def posterior_of(parameters: Tensor) -> Posterior:
+    """Make a posterior of an encoder's outputs (…, 2D), in single precision."""
+    parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))  # from bfloat16 under autocast
+    mean, log_variance = parameters.chunk(2, dim=-1)
+    return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
+
+
 class VAE(nn.Module):
     """A VAE (Kingma & Welling 2014, arXiv:1312.6114): what it takes to encode, decode and sample, without the training.
 
@@ -55,13 +62,11 @@ class VAE(nn.Module):
 
     def encode(self, images: Tensor) -> Posterior:
         """Encode images (B, C, H, W) in [0, 1] into q(z|x): mean and log σ², each (B, D), in single precision."""
-        self._check_images(images)
-        parameters = self.encoder(images)
-        parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))  # from bfloat16 under autocast
-        mean, log_variance = parameters.chunk(2, dim=1)
-        return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
+        self.check_images(images)
+        return posterior_of(self.encoder(images))
 
-    def _check_images(self, images: Any) -> None:
+    def check_images(self, images: Any) -> None:
+        """Raise WrongImages for what the model can't take."""
         if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
             what = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise WrongImages(

@@ -19,16 +19,19 @@ from bvae.checkpoints.recipes import describe, parts_of
 from bvae.losses import Context, Loss, Posterior
 from bvae.model import VAE, NotFinite, images_of
 
+Terms = dict[str, Tensor | float]
+
 _ADAM = partial(Adam, lr=5e-4, fused=True)
 
 
-def _random_states() -> dict[str, Tensor]:
+def random_states() -> dict[str, Tensor]:
     """Return the states of the generators that the noise is drawn from, by device."""
     states = {"cpu": torch.get_rng_state()}
     return states | {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
 
 
-def _set_random_states(states: dict[str, Tensor]) -> None:
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """Put these generators where they were when the states were returned."""
     for device, state in states.items():
         if device == "cpu":
             torch.set_rng_state(state.cpu())
@@ -114,6 +117,7 @@ class Training(LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.together: Callable[[Tensor, Context], Terms] | None = None  # of a group, see `bvae.together`
         self._random_states: list[dict[str, Tensor]] = []  # of a training that is resumed, by process
         self._interval_states: list[dict[str, Any]] = []  # likewise
         self._means = IntervalMeans()
@@ -134,11 +138,16 @@ class Training(LightningModule):
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
         return self.model.encode(images_of(batch))
 
+    def terms(self, images: Tensor, context: Context) -> Terms:
+        """Compute the objective and its terms of a batch (B, C, H, W)."""
+        return self.loss(self.model(images), context)
+
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
         images = images_of(batch)
         # Made by the device itself: a copy would wait for it.
         step = torch.full((), self.global_step, dtype=torch.int64, device=images.device)
-        terms = self.loss(self.model(images), Context(step, self._dataset_size()))
+        context = Context(step, self._dataset_size())
+        terms = (self.together if self.together is not None and stage == "train" else self.terms)(images, context)
         if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
             self._check(terms)
         loss = terms["loss"]
@@ -190,9 +199,13 @@ class Training(LightningModule):
 
     def on_fit_start(self) -> None:
         if self.global_rank < len(self._random_states):
+<<<<<<< HEAD
             _set_random_states(self._random_states[self.global_rank])
         own = self._interval_states[self.global_rank : self.global_rank + 1]
         self._means, self._interval_states = IntervalMeans(*own), []
+=======
+            set_random_states(self._random_states[self.global_rank])
+>>>>>>> 1a649ec (A sweep's jobs as one training: hydra/launcher=together)
 
     def on_train_start(self) -> None:
         if self.global_rank >= max(len(self._random_states), 1):  # else each process would draw the same noise
@@ -200,10 +213,10 @@ class Training(LightningModule):
         self._random_states = []
 
     def on_validation_start(self) -> None:
-        self._before_validation = _random_states()
+        self._before_validation = random_states()
 
     def on_validation_end(self) -> None:
-        _set_random_states(self._before_validation)  # a training that is ended validates once more than one that isn't
+        set_random_states(self._before_validation)  # a training that is ended validates once more than one that isn't
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         upgraded(checkpoint)
@@ -237,8 +250,14 @@ class Training(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in self.state_dict().values()):
             raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
+<<<<<<< HEAD
         checkpoint["random_states"] = _of_every_process(_random_states())
         checkpoint["interval_means"] = _of_every_process(self._means.state())
+=======
+        # Of a view, as the weights are where models are trained together, the whole of what it is a view of is written.
+        checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
+        checkpoint["random_states"] = _of_every_process(random_states())
+>>>>>>> 1a649ec (A sweep's jobs as one training: hydra/launcher=together)
         parts = {"encoder": self.model.encoder, "decoder": self.model.decoder, "loss": self.loss}
         checkpoint["vae"] = {name: _described(part) for name, part in {**parts, "optimizer": self.optimizer}.items()}
         checkpoint["scheduler"] = _described(self.scheduler)

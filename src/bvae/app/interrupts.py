@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM, where processes beside this one run a sweep's jobs: those end well, and no other begins.
+"""Ctrl-C and SIGTERM, where a sweep's jobs run beside each other: those under way end well, and no other begins.
 
-Python's own answer to either would break the pool of processes, which then kills those at work.
+In processes, Python's own answer to either would break the pool, which then kills those at work. In threads, none of
+the jobs would get it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event, Thread
 from types import FrameType
 
@@ -16,6 +20,25 @@ _SAID = {
     signal.SIGTERM: "SIGTERM: the jobs under way save a checkpoint and end",
 }
 _asked: signal.Signals | None = None
+
+
+def _remember(signum: int, frame: FrameType | None = None) -> None:
+    """Take a first signal; a second one ends the program."""
+    global _asked
+    _asked = signal.Signals(signum)
+    signal.signal(signum, signal.default_int_handler if _asked == signal.SIGINT else signal.SIG_DFL)
+    print(_SAID[_asked])
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within it, the first Ctrl-C or SIGTERM is for the jobs in this process's threads, see `asked`."""
+    before = {signum: signal.signal(signum, _remember) for signum in _SAID}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def hand_on() -> None:
@@ -27,10 +50,7 @@ def hand_on() -> None:
         return
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        global _asked
-        _asked = signal.Signals(signum)
-        signal.signal(signum, signal.default_int_handler if _asked == signal.SIGINT else signal.SIG_DFL)
-        print(_SAID[_asked])
+        _remember(signum)
         for process in multiprocessing.active_children():
             if process.pid is not None:
                 os.kill(process.pid, signum)
@@ -48,7 +68,7 @@ def hand_on() -> None:
 
 
 def asked() -> signal.Signals | None:
-    """What interrupted a sweep that is `hand_on`'s: in the process that began it, and in those with its jobs."""
+    """What interrupted a sweep: in the process that began it, and in those with its jobs."""
     global _asked
     if _asked is None and hasattr(signal, "sigpending"):
         _asked = next((signum for signum in _SAID if signum in signal.sigpending()), None)
@@ -56,5 +76,5 @@ def asked() -> signal.Signals | None:
 
 
 def is_beside() -> bool:
-    """Whether this process is one of a pool."""
-    return multiprocessing.parent_process() is not None
+    """Whether the job at hand is one beside others: in a process of a pool, or in a thread."""
+    return multiprocessing.parent_process() is not None or threading.current_thread() is not threading.main_thread()

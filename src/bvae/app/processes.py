@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,9 @@ def own_command_line(overrides: Sequence[str], output: Path, resumes: bool) -> I
         output: its folder.
         resumes: whether it is resumed from what its folder holds.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # of a job that is trained with others, see `bvae.app.together`: it is one process
+        return
     argv, environment, config = sys.argv[1:], dict(os.environ), HydraConfig.get()
     own = config.copy()
     OmegaConf.set_readonly(own, False)

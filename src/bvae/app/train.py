@@ -20,7 +20,7 @@ with interruptible():
     from hydra.utils import to_absolute_path
     from omegaconf import DictConfig, open_dict
 
-    from bvae.app import interrupts, processes, resume, sweeps
+    from bvae.app import interrupts, processes, resume, sweeps, together
     from bvae.app.errors import CONF, InputError, JobError, as_typed, input_errors, job, program, run_app
     from bvae.runs import job as jobs
     from bvae.runs.latest import LINK, mark_latest
@@ -52,6 +52,7 @@ def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | 
     try:
         with input_errors():
             run = assemble(cfg, resumes)
+            together.enter(run)
             if processes.is_first():
                 record_wandb_run(run.trainer.loggers, run.output)
                 begin()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -55,10 +56,14 @@ class StepProgress(ProgressBar):
 
     Where the output is no terminal, and no notebook that has ipywidgets, a line after 100 steps, and then twenty over
     the training and one every two minutes at least.
+
+    Args:
+        speaks: tells whether to show anything, at each step; for trainings that take their steps together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, speaks: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
+        self.speaks = speaks
         self._console = Console()
         self._bar: Progress | None = None
 
@@ -73,7 +78,15 @@ class StepProgress(ProgressBar):
         self._warm = trainer.global_step + _WARM_UP
         self._since: tuple[int, float] | None = None  # the step and the time from which on the speed is measured
         self._said = False  # how long it will take
-        if self._console.is_terminal or (self._console.is_jupyter and find_spec("ipywidgets")):
+        self._start(trainer)
+
+    def _has_room(self) -> bool:
+        """Whether the output is one that shows a bar."""
+        return self._console.is_terminal or bool(self._console.is_jupyter and find_spec("ipywidgets"))
+
+    def _start(self, trainer: Trainer) -> None:
+        """Start the bar, where it is this training's to be shown."""
+        if self._bar is None and self.speaks() and self._has_room():
             whole = Column(no_wrap=True)  # in a narrow terminal the terms give way
             self._bar = Progress(
                 TextColumn("Training"),
@@ -93,6 +106,9 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        if not trainer.is_global_zero or not self.speaks():
+            return
+        self._start(trainer)
         if self._since is None and step >= self._warm:
             self._since = step, time.monotonic()
         if self._bar is not None:
@@ -106,7 +122,7 @@ class StepProgress(ProgressBar):
             self._bar.update(self._task, completed=step)
             if step % trainer.log_every_n_steps == 0:  # the terms change no more often, and a GPU waits to read them
                 self._bar.update(self._task, terms=self._terms(trainer))
-        elif trainer.is_global_zero and self._has_something_to_say(step):
+        elif self._has_something_to_say(step):
             of = f" of {self._total:,}" if self._total else ""
             words = [f"step {step:,}{of}", *self._terms(trainer)]
             if left := self._left(step):

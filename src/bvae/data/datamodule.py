@@ -152,7 +152,7 @@ class ImagesDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.on_device = on_device
         self._is_loaded = False
-        self._resident: Tensor | None = None
+        self.resident: dict[torch.device, Tensor] = {}  # where the images are on the device
         with suppress(RuntimeError):  # of a set that knows how many images it has only once it is loaded
             self._check_sizes()
 
@@ -252,8 +252,8 @@ class ImagesDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         travelled, factors = batch
         if self.on_device:
-            if self._resident is None or self._resident.device != travelled.device:
+            if travelled.device not in self.resident:
                 everything = np.arange(len(self.image_set))
-                self._resident = self.image_set[everything][0].to(travelled.device)
-            travelled = self._resident[travelled]
+                self.resident[travelled.device] = self.image_set[everything][0].to(travelled.device)
+            travelled = self.resident[travelled.device][travelled]
         return self.image_set.decode(travelled), factors

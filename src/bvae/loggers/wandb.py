@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from bvae.files import atomic_write
 if TYPE_CHECKING:
     import wandb
 
+_own = threading.local()  # `run`, of this thread
 _RUN_FILE = "wandb.json"
 _MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # W&B's
 _BEST_IS_LEAST = tuple(f"{stage}/{term}" for stage in ("train", "val") for term in ("loss", "reconstruction"))
@@ -117,11 +119,14 @@ class WandbRun(WandbLogger):
         import wandb
 
         begins = self._experiment is None
+        if begins and threading.current_thread() is not threading.main_thread():
+            self._wandb_init["reinit"] = "create_new"  # beside those of the jobs that it is trained with
         try:
             run = super().experiment
         except wandb.Error as error:
             hint = " (or type logger.mode=offline, which needs no account)" if self._mode == "online" else ""
             raise RuntimeError(f"W&B: {error}{hint}") from error
+        _own.run = run
         if begins:
             for name in _BEST_IS_LEAST:
                 run.define_metric(name, step_metric="trainer/global_step", step_sync=True, summary="min,last")
@@ -207,9 +212,9 @@ def _program() -> str:
 
 
 def finish_wandb(exit_code: int) -> list[str]:
-    """Finish this process's W&B run, if any, so that a sweep's next job gets its own; returns how to look at it."""
+    """Finish this thread's W&B run, if any, so that a sweep's next job gets its own; returns how to look at it."""
     wandb: Any = sys.modules.get("wandb")  # not imported for this alone
-    run = getattr(wandb, "run", None)
+    run = getattr(_own, "run", None) or getattr(wandb, "run", None)
     if run is None:
         return []
     lines = []
@@ -220,5 +225,6 @@ def finish_wandb(exit_code: int) -> list[str]:
             lines.append(f"W&B in the browser:            {_program()} sync {shlex.quote(str(folder))}")
         elif run.url:
             lines.append(f"W&B in the browser:            {run.url}")
-    wandb.finish(exit_code=exit_code)
+    run.finish(exit_code=exit_code)
+    _own.run = None
     return lines
