@@ -129,25 +129,26 @@ def test_one_that_fails_or_ends_costs_the_others_nothing():
     jobs = [job(0, ELBO, "mlp", steps=9), failing(Diverging, NotFinite, "at step 4 loss became NaN or infinite")]
     jobs += [failing(Refusing, ValueError, "a batch that it doesn't take"), job(2, ELBO, "mlp", steps=5)]
     together = train_as_one(jobs)
-    for ours, alone in ((together[0], Run(0, ELBO, "mlp", steps=9)), (together[3], Run(2, ELBO, "mlp", steps=5))):
-        assert ours.losses.values == pytest.approx(alone.fit().losses.values, rel=1e-8)
+    for ours, seed, steps in ((together[0], 0, 9), (together[3], 2, 5)):
+        alone = Run(seed, ELBO, "mlp", steps=steps).fit()
+        assert ours.losses.values == pytest.approx(alone.losses.values, rel=1e-8)
 
 
 def test_what_cannot_be_computed_as_one_is_halved_or_computed_one_by_one(monkeypatch, caplog):
     sizes = []
 
-    def stacked(modules):
+    def limited(most, error, modules):
         sizes.append(len(modules))
-        if len(modules) > limit:
+        if len(modules) > most:
             raise error
         return Stacked(modules)
 
-    monkeypatch.setattr("bvae.together.Stacked", stacked)
     alone = [Run(seed, ELBO, "mlp", steps=4).fit().losses.values for seed in range(3)]
-    for limit, error, line in (
+    for most, error, line in (
         (1, torch.OutOfMemoryError("none left"), "The memory doesn't suffice for 2 models at once: 1 at a time"),
         (0, ValueError("no two are alike"), "The models can't be computed as one and are computed one by one: no two"),
     ):
+        monkeypatch.setattr("bvae.together.Stacked", partial(limited, most, error))
         together = train_as_one([job(seed, ELBO, "mlp", steps=4) for seed in range(3)])
         assert [ours.losses.values for ours in together] == [pytest.approx(values, rel=1e-8) for values in alone]
         assert line in caplog.text

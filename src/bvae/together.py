@@ -78,7 +78,7 @@ class Group:
                     part.step()
                 return
             except torch.OutOfMemoryError:
-                largest = max(len(part.members) for part in self._parts)
+                largest = min(len(members), self.most or len(members))
                 if largest == 1:
                     raise
                 self.most = (largest + 1) // 2
@@ -144,8 +144,9 @@ class Part:
                 for i, member in enumerate(members):
                     own = Posterior(posterior.mean[i], posterior.log_variance[i])
                     set_random_states(states[i])
+                    sample = Sample(member.images, logits[i], own, latents[i])
                     try:
-                        every.append(member.training.loss(Sample(member.images, logits[i], own, latents[i]), member.context))
+                        every.append(member.training.loss(sample, member.context))
                     except torch.OutOfMemoryError:
                         raise
                     except Exception as error:  # this member's alone

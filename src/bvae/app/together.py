@@ -26,10 +26,9 @@ from bvae.app import interrupts
 from bvae.checks import integer
 
 if TYPE_CHECKING:
-    from hydra_plugins.bvae_together import Together
-
     from bvae.app.assemble import Run
     from bvae.together import Member
+    from hydra_plugins.bvae_together import Together
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,6 @@ class Turn(Thread):
         self._others.release()
         self._mine.acquire()
 
-
     def enter(self, run: Run) -> None:
         """Let the job's training take its steps with the others, of which one at a time shows its progress."""
         from bvae.callbacks import StepProgress
@@ -100,21 +98,27 @@ class _Surroundings:
     """What a process has once, as it is when this is made."""
 
     def __init__(self) -> None:
+        import torch
+
         from bvae.training import random_states
 
         self.folder = os.getcwd()
         self.config = HydraConfig.instance().cfg
         self.handlers = list(logging.getLogger().handlers)
+        self.dtype = torch.get_default_dtype()  # which a training in double precision changes
         self.random_states = random_states(), np.random.get_state(), random.getstate()
 
     def enter(self) -> None:
         """Make it so again."""
+        import torch
+
         from bvae.training import set_random_states
 
         if os.getcwd() != self.folder:
             os.chdir(self.folder)
         HydraConfig.instance().cfg = self.config
         logging.getLogger().handlers[:] = self.handlers
+        torch.set_default_dtype(self.dtype)
         torchs, numpys, pythons = self.random_states
         set_random_states(torchs)
         np.random.set_state(numpys)
@@ -182,11 +186,14 @@ def train_as_one(jobs: Sequence[Callable[[], Any]], compile_mode: str | None = N
 
     group = Group(compile_mode)
     resident: dict[Any, Any] = {}  # the images on the device, which all share
-    turns = [Turn(job, lambda turn: turn is next(t for t in turns if not t.ended), resident) for job in jobs]
+    speaker: Turn | None = None
+    turns = [Turn(job, lambda turn: turn is speaker, resident) for job in jobs]
     with interrupts.remembered():
+        speaker = turns[0]
         for turn in turns:
             turn.go_on()
         while waiting := [turn for turn in turns if not turn.ended]:
+            speaker = waiting[0]
             group.step([turn.member for turn in waiting])
             for turn in waiting:
                 turn.go_on()
