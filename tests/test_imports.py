@@ -14,7 +14,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "bvae"
 SMALL = {"checks", "files"}  # which everybody may import
 ALLOWED = {
-    "app": {"callbacks", "checkpoints", "evaluation", "loggers", "losses", "model", "report", "runs", "training"},
+    "app": {
+        "callbacks",
+        "checkpoints",
+        "evaluation",
+        "loggers",
+        "losses",
+        "model",
+        "report",
+        "runs",
+        "together",
+        "training",
+    },
     "architectures": set(),
     "callbacks": {"checkpoints", "evaluation", "loggers", "metrics"},
     "checkpoints": {"architectures", "model"},
@@ -28,6 +39,7 @@ ALLOWED = {
     "report": {"data", "evaluation", "metrics", "runs"},
     "runs": set(),
     "stacked": {"architectures"},
+    "together": {"losses", "model", "stacked", "training"},
     "training": {"checkpoints", "losses", "model"},
 }
 

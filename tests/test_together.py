@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 import bvae
+from bvae.app import interrupts
 from bvae.app.together import enter, train_as_one
 from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.callbacks import GracefulInterrupt
 from bvae.losses import DIP1, ELBO, Annealed, Beta, BetaTC, Capacity, Factor, LearnedGaussian
 from bvae.model import NotFinite
 from bvae.runs.job import read
@@ -54,11 +57,15 @@ OBJECTIVES = {
 
 
 class Losses(Callback):
+    every_n_steps = 3  # between which the steps are none of the trainers' business
+
     def __init__(self):
-        self.values = []
+        self.values, self.entries = [], 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(float(outputs["loss"]))
+        self.entries += 1
+        if trainer.global_step % self.every_n_steps == 0:
+            self.values.append(float(outputs["loss"]))
 
 
 class Run:
@@ -100,6 +107,7 @@ def test_together_as_alone(pair):
     for (arguments, options), ours in zip(jobs, together, strict=True):
         alone = Run(*arguments, **options).fit()
         assert ours.trainer.global_step == alone.trainer.global_step == 50
+        assert (ours.losses.entries, alone.losses.entries) == (25, 50)  # each third step, each epoch's last, the last
         assert ours.losses.values == pytest.approx(alone.losses.values, rel=1e-8)
         for name, value in alone.training.state_dict().items():
             torch.testing.assert_close(ours.training.state_dict()[name], value, rtol=1e-6, atol=1e-8, msg=name)
@@ -122,14 +130,14 @@ def test_one_that_fails_or_ends_costs_the_others_nothing():
     def failing(loss, kind, text):
         def run():
             with pytest.raises(kind, match=text):
-                job(1, loss, "mlp", steps=9)()
+                job(1, loss, "mlp", steps=10)()
 
         return run
 
-    jobs = [job(0, ELBO, "mlp", steps=9), failing(Diverging, NotFinite, "at step 4 loss became NaN or infinite")]
+    jobs = [job(0, ELBO, "mlp", steps=10), failing(Diverging, NotFinite, "at step 4 loss became NaN or infinite")]
     jobs += [failing(Refusing, ValueError, "a batch that it doesn't take"), job(2, ELBO, "mlp", steps=5)]
     together = train_as_one(jobs)
-    for ours, seed, steps in ((together[0], 0, 9), (together[3], 2, 5)):
+    for ours, seed, steps in ((together[0], 0, 10), (together[3], 2, 5)):
         alone = Run(seed, ELBO, "mlp", steps=steps).fit()
         assert ours.losses.values == pytest.approx(alone.losses.values, rel=1e-8)
 
@@ -153,6 +161,27 @@ def test_what_cannot_be_computed_as_one_is_halved_or_computed_one_by_one(monkeyp
         assert [ours.losses.values for ours in together] == [pytest.approx(values, rel=1e-8) for values in alone]
         assert line in caplog.text
     assert sizes == [3, 2, 1, 1, 1, 1, 1, 1, 3]
+
+
+class CtrlC(Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_all_of_them(monkeypatch, capsys):
+    monkeypatch.setattr(interrupts, "_asked", None)
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(seed):
+        made = Run(seed, ELBO, "mlp")
+        made.trainer.callbacks += [GracefulInterrupt("", interrupts.asked), CtrlC()][: 2 - seed]
+        enter(made)
+        return made.fit()
+
+    assert {ours.trainer.global_step for ours in train_as_one([partial(run, 0), partial(run, 1)])} <= {3, 4}
+    assert "Ctrl-C: the jobs under way end with this step" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def rows(folder):

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from lightning import Trainer
 from torch import Tensor
 
 from bvae.losses import Context, Posterior, Sample
-from bvae.model import posterior_of
+from bvae.model import images_of, posterior_of
 from bvae.stacked import Stacked
 from bvae.training import Training, random_states, set_random_states
 
@@ -53,6 +54,64 @@ class Member:
         set_random_states(self.random_states)
         return terms
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the step that was computed can't be taken, which the training then says."""
+        if isinstance(self.terms, dict) and self.images.device.type == "cpu":  # a GPU would be waited for
+            return not bool(self.terms["loss"].isfinite())
+        return not isinstance(self.terms, dict)
+
+    def take_step(self) -> None:
+        """Take the step that was computed, as the trainer would, and come to the next batch."""
+        trainer, terms = self.training.trainer, self.terms
+        loop, optimizer = trainer.fit_loop.epoch_loop, trainer.optimizers[0]
+        progress = loop.automatic_optimization.optim_progress.optimizer
+        progress.step.increment_ready()
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        progress.zero_grad.increment_ready()
+        progress.zero_grad.increment_started()
+        progress.zero_grad.increment_completed()
+        progress.step.increment_completed()
+        loop.batch_progress.increment_processed()
+        loop._update_learning_rates("step", update_plateau_schedulers=False)
+        loop.batch_progress.increment_completed()
+        loop._batches_that_stepped += 1
+
+        fetcher = trainer.fit_loop._data_fetcher
+        batch, _, _ = next(fetcher)
+        loop.batch_progress.is_last_batch = fetcher.done
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = self.training._on_before_batch_transfer(batch, dataloader_idx=0)
+        batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        loop.batch_progress.increment_ready()
+        trainer._logger_connector.on_batch_start(batch)
+        loop.batch_progress.increment_started()
+        self.images = images_of(batch)
+        self.context = self.training.context(self.images.device)
+
+
+def steps_until_due(trainer: Trainer) -> int:
+    """Count the steps up to the next one at which the trainer or a callback does anything: 1 or more.
+
+    A callback says how often by its `every_n_steps`, which is None for the logging steps alone. One that has none looks
+    at each step.
+    """
+    step, batch = trainer.global_step, trainer.fit_loop.batch_idx
+    by_clock = getattr(trainer, "_val_check_time_interval", None) is not None
+    if trainer.accumulate_grad_batches > 1 or trainer.gradient_clip_val or trainer.fast_dev_run or by_clock:
+        return 1
+    every = [trainer.log_every_n_steps, *(getattr(callback, "every_n_steps", 1) for callback in trainer.callbacks)]
+    left = [n - step % n for n in every if n]
+    left.append(trainer.num_training_batches - batch)  # the epoch's last
+    if trainer.enable_validation:
+        number = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch
+        left.append(trainer.val_check_batch - number % trainer.val_check_batch)
+    if trainer.max_steps > 0:
+        left.append(trainer.max_steps - step)
+    return max(int(min(left)), 1)
+
 
 class Group:
     """Computes the steps of trainings whose models are of one architecture.
@@ -71,6 +130,19 @@ class Group:
         self._apart = False
 
     def step(self, members: Sequence[Member]) -> None:
+        """Take the members' steps up to the next one at which anything is due, and compute the terms of that one.
+
+        They stop before where one can't be taken. To the trainers these are one step.
+        """
+        for _ in range(min(steps_until_due(member.training.trainer) for member in members) - 1):
+            self._compute(members)
+            if any(member.has_failed for member in members):
+                return
+            for member in members:
+                member.take_step()
+        self._compute(members)
+
+    def _compute(self, members: Sequence[Member]) -> None:
         """Compute the members' terms."""
         while not self._apart:
             try:
@@ -163,6 +235,10 @@ class Part:
         stacked = [*self.encoder.parameters(), *self.decoder.parameters()]
         others = [parameter for own in self.own for parameter in own.loss]
         losses = [terms["loss"] for terms in every if not isinstance(terms, Exception)]
+        if not losses:
+            for member, error in zip(self.members, every, strict=True):
+                member.terms = error
+            return
         gradients = torch.autograd.grad(sum(losses), [*stacked, *others], allow_unused=True)
         of_stack, of_others = gradients[: len(stacked)], iter(gradients[len(stacked) :])
         for i, (member, own, terms) in enumerate(zip(self.members, self.own, every, strict=True)):

@@ -144,9 +144,7 @@ class Training(LightningModule):
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
         images = images_of(batch)
-        # Made by the device itself: a copy would wait for it.
-        step = torch.full((), self.global_step, dtype=torch.int64, device=images.device)
-        context = Context(step, self._dataset_size())
+        context = self.context(images.device)
         terms = (self.together if self.together is not None and stage == "train" else self.terms)(images, context)
         if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
             self._check(terms)
@@ -163,6 +161,12 @@ class Training(LightningModule):
             logged = {f"{stage}/{name}": value for name, value in terms.items()}
             self.log_dict(logged, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
         return loss
+
+    def context(self, device: torch.device) -> Context:
+        """Say where the training is."""
+        # Made by the device itself: a copy would wait for it.
+        step = torch.full((), self.global_step, dtype=torch.int64, device=device)
+        return Context(step, self._dataset_size())
 
     def _dataset_size(self) -> int:
         """Return how many images are trained on; 0 where nobody says."""

@@ -81,7 +81,6 @@ class Turn(Thread):
     def enter(self, run: Run) -> None:
         """Let the job's training take its steps with the others, of which one at a time shows its progress."""
         from bvae.callbacks import StepProgress
-        from bvae.data import ImagesDataModule
         from bvae.together import Member
 
         self.member = Member(run.training, self.wait)
@@ -90,7 +89,7 @@ class Turn(Thread):
         for callback in run.trainer.callbacks:
             if isinstance(callback, StepProgress):
                 callback.speaks = lambda: self.speaks(self)
-        if isinstance(run.datamodule, ImagesDataModule):
+        if hasattr(run.datamodule, "resident"):
             run.datamodule.resident = self.resident
 
 

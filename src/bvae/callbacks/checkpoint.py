@@ -13,6 +13,11 @@ class StepCheckpoint(ModelCheckpoint):
     accumulated: a file that has lost those batches.
     """
 
+    @property
+    def every_n_steps(self) -> int:
+        """The interval in steps; 1 where it saves by the clock or by the epoch, and has to look at each step."""
+        return self._every_n_train_steps or 1
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._step = trainer.global_step

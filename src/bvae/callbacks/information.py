@@ -29,6 +29,8 @@ class InformationCheck(Callback):
         patience: steps for which nothing has to have been learned.
     """
 
+    every_n_steps = None  # at the logging steps alone
+
     def __init__(self, patience: int = 3_000) -> None:
         self.patience = integer("callbacks.information.patience", patience, at_least=1)
         self._since: tuple[int, float] | None = None  # the step from which on it is near 0, and the nats there

@@ -28,6 +28,8 @@ class GracefulInterrupt(Checkpoint):
         asked: tells of a signal that this process was sent and can't receive, as a pool's may not.
     """
 
+    every_n_steps = None  # it can wait for the next logging step
+
     def __init__(self, folder: str, asked: Callable[[], signal.Signals | None] = lambda: None) -> None:
         self.folder = Path(folder)
         self.asked = asked

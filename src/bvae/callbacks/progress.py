@@ -67,6 +67,11 @@ class StepProgress(ProgressBar):
         self._console = Console()
         self._bar: Progress | None = None
 
+    @property
+    def every_n_steps(self) -> int | None:
+        """The steps between two lines; a bar moves at the logging steps."""
+        return self._lines_every if self._bar is None else None
+
     def disable(self) -> None:
         """Nothing to do in the processes beside the first, which show no bar."""
 
@@ -74,6 +79,7 @@ class StepProgress(ProgressBar):
         if not trainer.is_global_zero:
             return
         self._total = self._steps(trainer)
+        self._lines_every = max((self._total or _LINES) // _LINES, 1)
         self._first, self._spoke = trainer.global_step + _FIRST, time.monotonic()
         self._warm = trainer.global_step + _WARM_UP
         self._since: tuple[int, float] | None = None  # the step and the time from which on the speed is measured
@@ -131,8 +137,8 @@ class StepProgress(ProgressBar):
             self._first, self._spoke = None, time.monotonic()
 
     def _has_something_to_say(self, step: int) -> bool:
-        due = self._total is not None and step % max(self._total // _LINES, 1) == 0
-        return due or step == self._first or time.monotonic() - self._spoke >= _SECONDS
+        due = self._total is not None and step % self._lines_every == 0
+        return due or (self._first is not None and step >= self._first) or time.monotonic() - self._spoke >= _SECONDS
 
     def _left(self, step: int) -> str | None:
         """Say how long the rest takes at the speed so far; None where that isn't known."""
