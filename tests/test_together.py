@@ -109,6 +109,8 @@ def test_together_as_alone(pair):
         assert ours.trainer.global_step == alone.trainer.global_step == 50
         assert (ours.losses.entries, alone.losses.entries) == (23, 50)  # each third step, each epoch's last, the last
         assert ours.losses.values == pytest.approx(alone.losses.values, rel=1e-8)
+        logged, theirs = ours.trainer.logged_metrics, alone.trainer.logged_metrics  # means over all of the steps
+        assert {n: float(v) for n, v in logged.items()} == pytest.approx({n: float(v) for n, v in theirs.items()})
         for name, value in alone.training.state_dict().items():
             torch.testing.assert_close(ours.training.state_dict()[name], value, rtol=1e-6, atol=1e-8, msg=name)
 

@@ -64,6 +64,7 @@ class Member:
     def take_step(self) -> None:
         """Take the step that was computed, as the trainer would, and come to the next batch."""
         trainer, terms = self.training.trainer, self.terms
+        self.training.count(terms)
         loop, optimizer = trainer.fit_loop.epoch_loop, trainer.optimizers[0]
         progress = loop.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()

@@ -150,7 +150,7 @@ class Training(LightningModule):
             self._check(terms)
         loss = terms["loss"]
         if stage == "train":
-            self._means.add(self.global_step, self.trainer.log_every_n_steps, terms)
+            self.count(terms)
             if self.logs_this_step:
                 terms = self._means.of(terms)
         if stage != "train" or self.logs_this_step:
@@ -161,6 +161,10 @@ class Training(LightningModule):
             logged = {f"{stage}/{name}": value for name, value in terms.items()}
             self.log_dict(logged, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
         return loss
+
+    def count(self, terms: Terms) -> None:
+        """Take a step's terms into the means that are logged."""
+        self._means.add(self.global_step, self.trainer.log_every_n_steps, terms)
 
     def context(self, device: torch.device) -> Context:
         """Say where the training is."""
@@ -203,13 +207,9 @@ class Training(LightningModule):
 
     def on_fit_start(self) -> None:
         if self.global_rank < len(self._random_states):
-<<<<<<< HEAD
-            _set_random_states(self._random_states[self.global_rank])
+            set_random_states(self._random_states[self.global_rank])
         own = self._interval_states[self.global_rank : self.global_rank + 1]
         self._means, self._interval_states = IntervalMeans(*own), []
-=======
-            set_random_states(self._random_states[self.global_rank])
->>>>>>> 1a649ec (A sweep's jobs as one training: hydra/launcher=together)
 
     def on_train_start(self) -> None:
         if self.global_rank >= max(len(self._random_states), 1):  # else each process would draw the same noise
@@ -254,14 +254,10 @@ class Training(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in self.state_dict().values()):
             raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
-<<<<<<< HEAD
-        checkpoint["random_states"] = _of_every_process(_random_states())
-        checkpoint["interval_means"] = _of_every_process(self._means.state())
-=======
         # Of a view, as the weights are where models are trained together, the whole of what it is a view of is written.
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         checkpoint["random_states"] = _of_every_process(random_states())
->>>>>>> 1a649ec (A sweep's jobs as one training: hydra/launcher=together)
+        checkpoint["interval_means"] = _of_every_process(self._means.state())
         parts = {"encoder": self.model.encoder, "decoder": self.model.decoder, "loss": self.loss}
         checkpoint["vae"] = {name: _described(part) for name, part in {**parts, "optimizer": self.optimizer}.items()}
         checkpoint["scheduler"] = _described(self.scheduler)
