@@ -36,7 +36,7 @@ ALLOWED = {
     "metrics": set(),
     "model": {"losses"},
     "optimizers": set(),
-    "report": {"data", "evaluation", "metrics", "runs"},
+    "report": {"data", "evaluation", "metrics", "model", "runs"},
     "runs": set(),
     "stacked": {"architectures"},
     "together": {"losses", "model", "stacked", "training"},

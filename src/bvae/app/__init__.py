@@ -1,1 +1,1 @@
-"""The app: everything that knows Hydra, and the programs `bvae-train` and `bvae-evaluate`."""
+"""The app: everything that knows Hydra, and the programs `bvae-train`, `bvae-evaluate` and `bvae-explore`."""

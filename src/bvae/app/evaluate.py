@@ -31,13 +31,20 @@ def source(cfg: DictConfig) -> tuple[str, Path]:
         raise InputError(f"give one of run=…, checkpoint=… and codes=…, got {' and '.join(given) or 'none'}")
     with input_errors():
         path = Path(folder_of("run", str(cfg.run)) if given[0] == "run" else cfg[given[0]])
-    if given[0] == "run" and not (path / ".hydra" / "config.yaml").is_file():
-        raise InputError(f"run={path} is not a run's folder: it has no .hydra/config.yaml")
-    if given[0] == "run" and not (path / "checkpoints" / "last.ckpt").is_file():
-        raise InputError(f"run={path} has no checkpoints/last.ckpt: use checkpoint=… for another")
+    if given[0] == "run":
+        return "run", checked_run("run", path)
     if not path.exists():
         raise InputError(f"{given[0]}={path}: there is no such file")
     return given[0], path
+
+
+def checked_run(key: str, path: Path) -> Path:
+    """Check that a folder, which the command names by this key, is a run's and has its last checkpoint."""
+    if not (path / ".hydra" / "config.yaml").is_file():
+        raise InputError(f"{key}={path} is not a run's folder: it has no .hydra/config.yaml")
+    if not (path / "checkpoints" / "last.ckpt").is_file():
+        raise InputError(f"{key}={path} has no checkpoints/last.ckpt: evaluate.py checkpoint=… takes another")
+    return path
 
 
 def data_of(run: Path, overrides: list[str]) -> DictConfig:
@@ -66,7 +73,7 @@ def evaluate(cfg: DictConfig) -> None:
     from bvae.checkpoints.load import load_with_step
     from bvae.loggers import finish_wandb, log_evaluation, log_report, wandb_run_of
     from bvae.model import NotFinite
-    from bvae.report import report
+    from bvae.report import Explored, explore, report, title_of
 
     quiet()
     keep_freed_memory()
@@ -120,6 +127,8 @@ def evaluate(cfg: DictConfig) -> None:
         report(output, found, run=path)
         for logger in loggers:
             log_report(logger, output / "report.html", step)
+        if vae is not None:
+            explore(output / "explorer.html", [Explored(title_of(path), vae, found.table)], datamodule)
         evaluation.show(found, output)
         if remark and loggers:
             print(remark)

@@ -94,7 +94,7 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
     """Save the last checkpoint, score and draw the model, and report; returns the score that a search optimizes."""
     from bvae.evaluation import evaluate, show
     from bvae.loggers import log_evaluation, log_report
-    from bvae.report import report
+    from bvae.report import Explored, explore, report, title_of
 
     run.trainer.save_checkpoint(run.output / "checkpoints" / "last.ckpt")
     if not processes.is_first():
@@ -106,6 +106,8 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
     report(run.output, found)
     for logger in run.trainer.loggers:
         log_report(logger, run.output / "report.html", run.trainer.global_step)
+    model = Explored(title_of(run.output), run.training.model, found.table)
+    explore(run.output / "explorer.html", [model], run.datamodule)
     show(found, run.output)
     if optimized_metric is None:
         return None

@@ -1,7 +1,7 @@
 """What a model has learned: codes, latent table, scores and pictures."""
 
 from bvae.evaluation.codes import codes_of, encode, read_codes
-from bvae.evaluation.evaluate import Evaluation, evaluate, evaluate_codes, show
+from bvae.evaluation.evaluate import Evaluation, evaluate, evaluate_codes, show, units_of
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import Score, Scoring
 
@@ -17,4 +17,5 @@ __all__ = [
     "latent_table",
     "read_codes",
     "show",
+    "units_of",
 ]

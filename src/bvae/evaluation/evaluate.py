@@ -76,7 +76,7 @@ def evaluate(
     training = vae.training
     vae.eval()
     codes = encode(vae, datamodule, every_image=final and scoring.of_every_image)
-    factors = getattr(datamodule, "factors", None) or named(codes.factors.numpy())
+    factors = _factors(datamodule, codes)
     table = latent_table(codes, factors)
     metrics = scoring.final if final else scoring.sample
     computed = compute_scores(metrics, codes, show=final)
@@ -122,6 +122,16 @@ def evaluate(
         terms=terms,
         card=getattr(getattr(datamodule, "image_set", None), "card", None),
     )
+
+
+def units_of(vae: VAE, datamodule: LightningDataModule) -> list[LatentUnit]:
+    """Tabulate a model's units by the images that the data module's `predict_dataloader` serves."""
+    codes = encode(vae, datamodule)
+    return latent_table(codes, _factors(datamodule, codes))
+
+
+def _factors(datamodule: LightningDataModule, codes: Codes) -> Factors | None:
+    return getattr(datamodule, "factors", None) or named(codes.factors.numpy())
 
 
 def evaluate_codes(
@@ -177,3 +187,5 @@ def show(evaluation: Evaluation, folder: Path) -> None:
         console.print(dying, highlight=False, soft_wrap=True, markup=False)
     protocols = ", with each score's protocol" if evaluation.scores else ""
     console.print(f"Report{protocols}: {folder}/report.html", highlight=False, soft_wrap=True, markup=False)
+    if evaluation.traversals is not None:  # there is a model
+        console.print(f"Explorer: {folder}/explorer.html", highlight=False, soft_wrap=True, markup=False)

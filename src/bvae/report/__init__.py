@@ -1,6 +1,7 @@
-"""The report of a run and the comparison of a sweep's, HTML files that open from disk."""
+"""A run's report, its explorer, and the comparison of a sweep's jobs: HTML files that open from disk."""
 
 from bvae.report.comparison import compare, show_comparison
-from bvae.report.page import report
+from bvae.report.explorer import Explored, explore
+from bvae.report.page import report, title_of
 
-__all__ = ["compare", "report", "show_comparison"]
+__all__ = ["Explored", "compare", "explore", "report", "show_comparison", "title_of"]

@@ -44,14 +44,14 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
     """
     run = folder if run is None else run
     active = [row.unit for row in found.table if row.active][:_MOST_RESPONSES]
-    overrides, settings, config = _configuration(run / ".hydra")
+    settings, config = _configuration(run / ".hydra")
     metrics = run / "metrics.csv"
     means = found.codes.mean.double().numpy()
     page = (
         environment()
         .get_template("page.html")
         .render(
-            title=" ".join(overrides) or (run.name if run.is_dir() else str(run)),
+            title=title_of(run),
             folder=folder.name,
             date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             versions={name: version(name) for name in ("bvae", "torch", "lightning")}
@@ -87,15 +87,21 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
     return path
 
 
-def _configuration(folder: Path) -> tuple[list[str], dict[str, Any], str]:
-    """Read a run's overrides, the settings of its parts, and its whole configuration as YAML."""
+def title_of(run: Path) -> str:
+    """Call a run by its overrides, or by its folder, and another file by its path."""
+    recorded = run / ".hydra" / "overrides.yaml"
+    overrides = yaml.safe_load(recorded.read_text(encoding="utf-8")) if recorded.is_file() else []
+    return " ".join(overrides) or (run.name if run.is_dir() else str(run))
+
+
+def _configuration(folder: Path) -> tuple[dict[str, Any], str]:
+    """Read the settings of a run's parts, and its whole configuration as YAML."""
     if not (folder / "config.yaml").is_file():
-        return [], {}, ""
+        return {}, ""
     text = (folder / "config.yaml").read_text(encoding="utf-8")
-    overrides = yaml.safe_load((folder / "overrides.yaml").read_text(encoding="utf-8"))
     flat = _flat(yaml.safe_load(text))
     shown = {k: v for k, v in flat.items() if f"{k}.".startswith(tuple(f"{name}." for name in _SETTINGS))}
-    return overrides, {k: v for k, v in shown.items() if not str(v).startswith("${")}, text
+    return {k: v for k, v in shown.items() if not str(v).startswith("${")}, text
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

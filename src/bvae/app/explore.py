@@ -1,0 +1,61 @@
+"""Write the explorer of a run, or of two side by side. `bvae-explore --help` tells how it is called."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from bvae.app.terminal import interruptible
+
+with interruptible():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+
+    from bvae.app import resume
+    from bvae.app.errors import CONF, InputError, input_errors, job, run_app
+    from bvae.app.evaluate import checked_run, data_of
+    from bvae.app.targets import import_own
+
+log = logging.getLogger("explore")
+
+
+def explore(cfg: DictConfig) -> None:
+    """Load the runs and write the page."""
+    if cfg.run is None:
+        raise InputError("give the folder of a run, run=outputs/…, and of another beside it, run2=outputs/…")
+    runs = [checked_run(name, Path(cfg[name])) for name in ("run", "run2") if cfg[name] is not None]
+    default = runs[0] if len(runs) == 1 else Path(f"explorers/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
+    path = Path(cfg.output_dir or default) / "explorer.html"
+
+    # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
+    from bvae import evaluation, report
+    from bvae.app.assemble import make, quiet
+    from bvae.checkpoints.load import load
+
+    quiet()
+    with input_errors():
+        import_own(resume.conf_folders())
+        datamodule = make(resume.with_absolute_paths(data_of(runs[0], HydraConfig.get().overrides.task)))
+        datamodule.prepare_data()
+        datamodule.setup()
+        models = []
+        for run in runs:
+            vae = load(run / "checkpoints" / "last.ckpt")
+            models.append(report.Explored(report.title_of(run), vae, evaluation.units_of(vae, datamodule)))
+        report.explore(path, models, datamodule)
+    print(f"Explorer: {path}")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="explore")
+def main(cfg: DictConfig) -> None:
+    """Explore the runs that the command names."""
+    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
+        explore(cfg)
+
+
+def run() -> None:
+    """Run `bvae-explore`."""
+    run_app(main)
