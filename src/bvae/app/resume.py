@@ -36,7 +36,15 @@ _OF_THE_BEGINNING = ("seed", "init_from", "output_dir", "sweep", "overwrite")
 _LEFT_BY_A_RUN = (
     *("checkpoints/*.ckpt", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.json", "wandb.json", "job.json", "hparams.yaml"),
     ".hydra/*.yaml",
-    *("report.html", "explorer.html", "latents.csv", "codes.npz", "reconstructions.png", "traversals.png", "traversals.gif"),
+    *(
+        "report.html",
+        "explorer.html",
+        "latents.csv",
+        "codes.npz",
+        "reconstructions.png",
+        "traversals.png",
+        "traversals.gif",
+    ),
     *("traversals/unit_*.gif", "tensorboard/events.*"),
 )
 

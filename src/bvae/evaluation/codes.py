@@ -80,9 +80,7 @@ def sample_images(datamodule: LightningDataModule, n: int, device: torch.device)
     return torch.cat(batches)[:n]
 
 
-def serve(
-    batches: Iterable, datamodule: LightningDataModule, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+def serve(batches: Iterable, datamodule: LightningDataModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """Hand batches over as a trainer would: images (B, C, H, W), and factors (B, K), K being 0 where there are none."""
     for batch in batches:
         batch = datamodule.on_after_batch_transfer(datamodule.transfer_batch_to_device(batch, device, 0), 0)

@@ -31,6 +31,7 @@ function draw(canvas, pixels) {
 const digits = (value) => value >= 0.995 ? value.toFixed(1) : value.toPrecision(value < 0.1 ? 1 : 2);
 const signed = (value) => (value < -0.005 ? "−" : "") + Math.abs(value).toFixed(2);
 const called = (unit) => `${unit.unit}: ${unit.name}`;
+const valueName = (factor, value) => factor.names[value] ?? String(Number(value.toPrecision(3)));
 
 // A canvas as large as one on the page, and as sharp as the screen is: its context, in the page's pixels, and its size.
 function prepared(canvas, shown = canvas) {
@@ -125,9 +126,7 @@ class Panel {
   }
 
   render() {
-    const start = performance.now();
     draw(this.find(".decoded canvas"), this.decode(this.code));
-    this.find(".decoded small").textContent = `${(performance.now() - start).toFixed(1)} ms`;
     for (const row of this.rows) {
       const value = this.code[row.unit];
       if (document.activeElement !== row.input || Math.abs(row.input.value - value) > 1e-3) row.input.value = value;
@@ -149,10 +148,11 @@ class Panel {
       ? `The model can't run here: ${this.refused}. These are frames made before, one unit at a time.`
       : "The band is the picture's code ± 2σ.";
     this.find(".precision").textContent = this.refused ? "" :
-      `The weights are rounded to ${this.bits} bits, which moved no pixel of 64 pictures by more than ${this.error.toPrecision(2)} (black is 0, white 1).`;
+      `The weights are rounded to ${this.bits} bits, which moved no pixel of 32 pictures by more than ${this.error.toPrecision(2)} (black is 0, white 1).`;
     const idle = this.find("details"), names = this.units.filter((unit) => !unit.active);
     this.find("summary").textContent = `${names.length} idle unit${names.length === 1 ? "" : "s"}`;
     idle.hidden = !names.length;
+    idle.open = names.length === this.units.length;
     this.rows = this.units.map((unit) => {
       const root = make("div", this.root, { className: "unit" }), id = `unit-${panels.indexOf(this)}-${unit.unit}`;
       const label = make("label", root, { htmlFor: id });
@@ -219,7 +219,7 @@ class Panel {
       tip.hidden = nearest < 0;
       if (nearest < 0) return -1;
       draw(tip.firstElementChild, picture(about.pictures.points[nearest]));
-      tip.lastElementChild.textContent = about.factors.map((f) => `${f.label} ${f.names[f.values[nearest]] ?? f.values[nearest]}`).join(", ");
+      tip.lastElementChild.textContent = about.factors.map((f) => `${f.label} ${valueName(f, f.values[nearest])}`).join(", ");
       tip.style.left = `${Math.min(x + 14, box.width - tip.offsetWidth)}px`;
       tip.style.top = `${y + 14 + tip.offsetHeight > box.height ? Math.max(y - 14 - tip.offsetHeight, 0) : y + 14}px`;
       return nearest;
@@ -254,7 +254,7 @@ class Panel {
     const legend = this.find(".legend");
     legend.replaceChildren();
     if (!factor) return;
-    const values = [...new Set(factor.values)].sort((a, b) => a - b), named = (v) => factor.names[v] ?? String(v);
+    const values = [...new Set(factor.values)].sort((a, b) => a - b), named = (v) => valueName(factor, v);
     if (factor.category && values.length <= 12) {
       for (const value of values) {
         const item = make("li", legend);
@@ -317,7 +317,7 @@ function thumbnail(parent, name, label, stands) {
 function buildFactors() {
   make("h2", factors, { textContent: grid ? "One factor at a time" : "Pictures of the data" });
   if (!grid) {
-    const row = make("div", factors, { className: "choices many" });
+    const row = make("div", factors, { className: "choices" });
     for (let n = 0; n < Math.min(about.pictures.count, 60); n++) thumbnail(row, "picture", `picture ${n + 1}`, () => n);
     for (const { canvas, stands } of thumbnails) draw(canvas, picture(stands()));
     return;
@@ -328,7 +328,7 @@ function buildFactors() {
     const set = make("fieldset", factors);
     make("span", make("legend", set), { textContent: factor.label });
     const row = make("div", set, { className: "choices" });
-    factor.kept.forEach((value, v) => thumbnail(row, `factor-${k}`, `${factor.label} ${factor.names[value] ?? value}`, () => index(k, v)));
+    factor.kept.forEach((value, v) => thumbnail(row, `factor-${k}`, `${factor.label} ${valueName(factor, value)}`, () => index(k, v)));
   });
   choose = (n) => {
     for (let k = about.factors.length - 1, rest = n; k >= 0; k--) {
@@ -424,7 +424,7 @@ async function begin() {
   again();
   window.addEventListener("resize", again);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
-  window.explorer = { panels, picture, show, pick };
+  window.explorer = { panels, picture, show, pick, current: () => current };
 }
 
 begin().catch((error) => {

@@ -7,7 +7,7 @@ import copy
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,8 +27,9 @@ from bvae.model import VAE
 from bvae.report import network
 from bvae.report.page import environment
 
-_PICTURES = 6_000_000  # bytes of the dataset's pictures, eight pixels a byte where these are black and white
-_POINTS = 1_000  # of the scatter
+_PICTURES = 4_000  # of the dataset, at most
+_BYTES = 16_000_000  # of their values; those of black and white ones take an eighth in the page
+_POINTS = 500  # of the scatter
 _BATCH = 250
 
 
@@ -45,7 +46,7 @@ class Explored:
 class _Pictures:
     """Pictures of the dataset that the page holds."""
 
-    images: Tensor  # (N, C, H, W) in [0, 1]
+    levels: Tensor  # (N, C, H, W), 0 to 255
     classes: Tensor  # (N, K), their factors; K is 0 without
     points: np.ndarray  # (P,), those whose codes are drawn
     kept: list[list[int]]  # of each factor, the classes that every combination is there of; empty where not all are
@@ -66,13 +67,15 @@ def explore(path: Path, models: Sequence[Explored], datamodule: LightningDataMod
     Raises ValueError for models of images of another shape.
     """
     found = _pictures(datamodule, models[0].vae.device)
-    shape = tuple(found.images.shape[1:])
+    shape = tuple(found.levels.shape[1:])
     for model in models:
         theirs = getattr(model.vae.encoder, "image_shape", shape)
         if tuple(theirs) != shape:
-            raise ValueError(f"{model.title} takes images of {theirs}, the data's are of {shape}: they can't be compared")
-    packed = bool(((found.images == 0) | (found.images == 1)).all())
-    levels = (found.images.flatten(1) * 255).round().byte().numpy()
+            raise ValueError(
+                f"{model.title} takes images of {theirs}, the data's are of {shape}: they can't be compared"
+            )
+    levels = found.levels.flatten(1).numpy()
+    packed = not (levels + 1 > 1).any()  # as 255 + 1 is 0, black and white
     blobs = [_compressed(np.packbits(levels > 0, axis=1) if packed else levels)]
     described = []
     for model in models:
@@ -81,7 +84,7 @@ def explore(path: Path, models: Sequence[Explored], datamodule: LightningDataMod
         blobs.append(numbers)
     about = {
         "shape": shape,
-        "pictures": {"count": len(found.images), "packed": packed, "points": found.points.tolist()},
+        "pictures": {"count": len(levels), "packed": packed, "points": found.points.tolist()},
         "factors": _factors(getattr(datamodule, "factors", None), found),
         "models": described,
     }
@@ -109,7 +112,7 @@ def _compressed(array: np.ndarray | bytes, strategy: int = zlib.Z_DEFAULT_STRATE
 def _model(model: Explored, found: _Pictures) -> tuple[dict[str, Any], str]:
     """Describe a model for the page, and give its numbers: the codes of the points, then the weights or the frames."""
     vae = copy.deepcopy(model.vae).eval().float().cpu()  # which may be in the middle of a training
-    images = found.images[found.points]
+    images = found.levels[found.points].float() / 255
     codes = torch.cat([vae.encode(batch).mean for batch in images.split(_BATCH)])
     about: dict[str, Any] = {
         "title": model.title,
@@ -158,30 +161,39 @@ def _factors(factors: Factors | None, found: _Pictures) -> list[dict[str, Any]]:
 
 
 def _pictures(datamodule: LightningDataModule, device: torch.device) -> _Pictures:
-    """Take pictures of the dataset: each combination of evenly spaced classes of a grid, or else some for evaluation."""
+    """Take pictures of the dataset: of a grid each combination of evenly spaced classes, else some for evaluation."""
     images = getattr(datamodule, "image_set", None)
     factors = None if images is None else images.factors
+    kept: list[list[int]] = []
     if isinstance(factors, FactorGrid) and len(factors) == len(images):
-        kept = _thinned(factors.sizes, _most(images.decode(images[np.arange(8)][0])))
+        most = min(_most(images.decode(images[np.arange(2)][0])), getattr(datamodule, "eval_images", _PICTURES))
+        kept = _thinned(factors.sizes, most)
         indices = np.ravel_multi_index(np.meshgrid(*kept, indexing="ij"), factors.sizes).ravel()
-        points = np.sort(np.random.default_rng(0).permutation(len(indices))[:_POINTS])
-        travelled, classes = images[indices]
-        return _Pictures(images.decode(travelled).float(), classes, points, [values.tolist() for values in kept])
-    served, classes = next(iter(serve(datamodule.predict_dataloader(), datamodule, device)))
-    served, classes = served.float().cpu(), classes.cpu()
-    most = min(_most(served), len(served))
-    return _Pictures(served[:most], classes[:most], np.arange(min(most, _POINTS)), [])
+        batches = [images[part] for part in np.array_split(indices, math.ceil(len(indices) / _BATCH))]
+        found = [(_levels(images.decode(travelled)), classes) for travelled, classes in batches]
+    else:
+        served, classes = next(iter(serve(datamodule.predict_dataloader(), datamodule, device)))
+        found = [(_levels(served[: _most(served)]), classes[: _most(served)].cpu())]
+    levels = torch.cat([part for part, _ in found])
+    classes = torch.cat([part for _, part in found])
+    points = np.sort(np.random.default_rng(0).permutation(len(levels))[:_POINTS])
+    return _Pictures(levels, classes, points, kept)
+
+
+def _levels(images: Tensor) -> Tensor:
+    return (images * 255).round().byte().cpu()
 
 
 def _most(images: Tensor) -> int:
-    """How many pictures like these the page has room for."""
-    pixels = images[0].numel()
-    return _PICTURES // (pixels // 8 if bool(((images == 0) | (images == 1)).all()) else pixels)
+    """How many pictures of this size the page has room for."""
+    return min(_PICTURES, max(_BYTES // images[0].numel(), 2))
 
 
-def _thinned(sizes: Sequence[int], most: int) -> list[np.ndarray]:
+def _thinned(sizes: Sequence[int], most: int) -> list[list[int]]:
     """Choose evenly spaced classes of each factor, so that no more than so many combinations are left."""
     counts = list(sizes)
     while math.prod(counts) > most and max(counts) > 1:
         counts[counts.index(max(counts))] -= 1
-    return [np.linspace(0, size - 1, count).round().astype(int) for size, count in zip(sizes, counts, strict=True)]
+    return [
+        np.linspace(0, size - 1, count).round().astype(int).tolist() for size, count in zip(sizes, counts, strict=True)
+    ]

@@ -1,7 +1,7 @@
 """A model's networks as plain steps and numbers, which a page runs without PyTorch: see `network.js`.
 
-Any architecture's operations are noted while it computes, once, on no device. Those of which `network.js` has no version
-are refused, and `Refused` names them.
+Any architecture's operations are noted while it computes, once, on no device. Those of which `network.js` has no
+version are refused, and `Refused` names them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bvae.model import VAE
 
 TOLERANCE = 0.005  # of a pixel in [0, 1], by which rounding the weights may move it
 _BITS = (8, 10, 12, 14, 16)  # of a weight
-_PROBES = 64  # images and codes, by which the rounding is judged
+_PROBES = 32  # images and codes, by which the rounding is judged
 
 # What leaves the numbers as they are, in their order.
 _SAME = {"view", "_unsafe_view", "squeeze", "unsqueeze", "clone", "detach", "alias", "_to_copy"}
@@ -66,7 +66,7 @@ class _Encode(_Decode):
 
 @torch.no_grad()
 def program(vae: VAE, images: Tensor, latent_dim: int) -> Program:
-    """Translate a model, in evaluation mode and on the CPU; raises Refused where the page has no version of what it computes.
+    """Translate a model, in evaluation mode and on the CPU; raises Refused for what the page has no version of.
 
     The weights are rounded, row by row, to the fewest bits that move no pixel by more than the tolerance.
 
