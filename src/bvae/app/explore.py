@@ -18,6 +18,7 @@ with interruptible():
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
     from bvae.app.evaluate import checked_run, data_of
     from bvae.app.targets import import_own
+    from bvae.runs.latest import folder_of
 
 log = logging.getLogger("explore")
 
@@ -26,7 +27,9 @@ def explore(cfg: DictConfig) -> None:
     """Load the runs and write the page."""
     if cfg.run is None:
         raise InputError("give the folder of a run, run=outputs/…, and of another beside it, run2=outputs/…")
-    runs = [checked_run(name, Path(cfg[name])) for name in ("run", "run2") if cfg[name] is not None]
+    with input_errors():
+        given = {name: Path(folder_of(name, str(cfg[name]))) for name in ("run", "run2") if cfg[name] is not None}
+    runs = [checked_run(name, path) for name, path in given.items()]
     default = runs[0] if len(runs) == 1 else Path(f"explorers/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
     path = Path(cfg.output_dir or default) / "explorer.html"
 
