@@ -16,11 +16,9 @@ from torch import Tensor
 from bvae.losses import Context, Posterior, Sample
 from bvae.model import images_of, posterior_of
 from bvae.stacked import Stacked
-from bvae.training import Training, random_states, set_random_states
+from bvae.training import Terms, Training, random_states, set_random_states
 
 log = logging.getLogger(__name__)
-
-Terms = dict[str, Any]
 
 
 class Member:
@@ -64,6 +62,7 @@ class Member:
     def take_step(self) -> None:
         """Take the step that was computed, as the trainer would, and come to the next batch."""
         trainer, terms = self.training.trainer, self.terms
+        assert isinstance(terms, dict)  # see `has_failed`
         self.training.count(terms)
         loop, optimizer = trainer.fit_loop.epoch_loop, trainer.optimizers[0]
         progress = loop.automatic_optimization.optim_progress.optimizer

@@ -19,7 +19,7 @@ from bvae.checkpoints.recipes import describe, parts_of
 from bvae.losses import Context, Loss, Posterior
 from bvae.model import VAE, NotFinite, images_of
 
-Terms = dict[str, Tensor | float]
+Terms = dict[str, Any]
 
 _ADAM = partial(Adam, lr=5e-4, fused=True)
 

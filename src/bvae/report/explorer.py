@@ -165,7 +165,7 @@ def _pictures(datamodule: LightningDataModule, device: torch.device) -> _Picture
     images = getattr(datamodule, "image_set", None)
     factors = None if images is None else images.factors
     kept: list[list[int]] = []
-    if isinstance(factors, FactorGrid) and len(factors) == len(images):
+    if images is not None and isinstance(factors, FactorGrid) and len(factors) == len(images):
         most = min(_most(images.decode(images[np.arange(2)][0])), getattr(datamodule, "eval_images", _PICTURES))
         kept = _thinned(factors.sizes, most)
         indices = np.ravel_multi_index(np.meshgrid(*kept, indexing="ij"), factors.sizes).ravel()
