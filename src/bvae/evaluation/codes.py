@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from bvae.data.image_set import FactorGrid
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import Codes, check, check_codes
 from bvae.metrics.arrays import is_continuous
@@ -32,12 +33,10 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
     quiet = not (every_image and Console().is_terminal)
     codes: list[Tensor] | None = None
     n = 0
-    for batch in track(batches, "Encoding every image", total=len(batches), transient=True, disable=quiet):
-        batch = _on_device(batch, datamodule, vae.device)
-        images = images_of(batch)
-        factors = images.new_empty(len(images), 0) if batch is images or len(batch) < 2 else batch[1]
+    served = serve(batches, datamodule, vae.device)
+    for images, factors in track(served, "Encoding every image", total=len(batches), transient=True, disable=quiet):
         posterior = vae.encode(images)
-        found = (*posterior, factors.reshape(len(images), -1))  # labels (B,) are one factor
+        found = (*posterior, factors)
         if codes is None:
             # Room for all at once: small results kept from each batch would lie between the large blocks that the
             # next one could have used again, and the process would grow by gigabytes.
@@ -62,8 +61,7 @@ def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
     """
     generator = torch.Generator(vae.device).manual_seed(0)  # the same noise each time, and the global one left alone
     sums, n = {"reconstruction": 0.0, "kl": 0.0}, 0
-    for batch in datamodule.predict_dataloader():
-        images = images_of(_on_device(batch, datamodule, vae.device))
+    for images, _ in serve(datamodule.predict_dataloader(), datamodule, vae.device):
         posterior = vae.encode(images)
         noise = torch.randn(posterior.mean.shape, generator=generator, device=vae.device)
         logits = vae.decode(posterior.sample(noise))
@@ -75,18 +73,40 @@ def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
 
 def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
     """Take the first n images that the data module's `predict_dataloader` serves, or all if fewer: (n, C, H, W)."""
+    return sample(datamodule, n, device)[0]
+
+
+def sample(datamodule: LightningDataModule, n: int, device: torch.device) -> tuple[Tensor, np.ndarray]:
+    """Take the images of `sample_images`, and their factors (n, K), K being 0 without."""
     batches, found = [], 0
-    for batch in datamodule.predict_dataloader():
-        batches.append(images_of(_on_device(batch, datamodule, device)))
-        found += len(batches[-1])
+    for batch in serve(datamodule.predict_dataloader(), datamodule, device):
+        batches.append(batch)
+        found += len(batch[0])
         if found >= n:
             break
-    return torch.cat(batches)[:n]
+    images, factors = (torch.cat(parts)[:n] for parts in zip(*batches, strict=True))
+    return images, factors.cpu().numpy()
 
 
-def _on_device(batch: Any, datamodule: LightningDataModule, device: torch.device) -> Any:
-    """Hand a batch over as a trainer would."""
-    return datamodule.on_after_batch_transfer(datamodule.transfer_batch_to_device(batch, device, 0), 0)
+def variances_at_quoted_picture(vae: VAE, datamodule: LightningDataModule) -> np.ndarray | None:
+    """Encode the image whose variances papers quote, see `Factors.quoted`: (D,), None where the data has none."""
+    images: Any = getattr(datamodule, "image_set", None)
+    factors = getattr(images, "factors", None)
+    if not isinstance(factors, FactorGrid) or not factors.quoted:
+        return None
+    position = np.ravel_multi_index(factors.quoted, factors.sizes)
+    travelled, _ = images[np.array([position])]
+    with torch.no_grad():
+        return vae.encode(images.decode(travelled.to(vae.device))).log_variance[0].exp().cpu().numpy()
+
+
+def serve(batches: Iterable, datamodule: LightningDataModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Hand batches over as a trainer would: images (B, C, H, W), and factors (B, K), K being 0 where there are none."""
+    for batch in batches:
+        batch = datamodule.on_after_batch_transfer(datamodule.transfer_batch_to_device(batch, device, 0), 0)
+        images = images_of(batch)
+        factors = images.new_empty(len(images), 0) if batch is images or len(batch) < 2 else batch[1]
+        yield images, factors.reshape(len(images), -1)  # labels (B,) are one factor
 
 
 def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int = 10_000) -> None:
