@@ -53,15 +53,13 @@ def examples(vae: VAE, images: Tensor, classes: np.ndarray, factors: Factors | N
 
 
 def _kinds(cost: Tensor, classes: np.ndarray, factors: Factors | None, n: int) -> Iterator[tuple[str, Tensor]]:
-    for name in factors.categories if factors else ():
-        column = classes[:, factors.names.index(name)]  # type: ignore[union-attr]
-        values = np.unique(column)
-        if 1 < len(values) <= _MOST_CLASSES:
-            names = factors.value_names.get(name)  # type: ignore[union-attr]
-            for value in values.tolist():
-                title = names[value] if names else f"{name} {value}"
-                yield title, torch.from_numpy(np.flatnonzero(column == value))
-            break
+    columns = {name: classes[:, factors.names.index(name)] for name in factors.categories} if factors else {}
+    few = [name for name, column in columns.items() if 1 < len(np.unique(column)) <= _MOST_CLASSES]
+    for name in few[:1]:
+        names = factors.value_names.get(name) if factors else None
+        for value in np.unique(columns[name]).tolist():
+            title = names[value] if names else f"{name} {value}"
+            yield title, torch.from_numpy(np.flatnonzero(columns[name] == value))
     yield f"the worst of {len(cost):,}", cost.argsort(descending=True, stable=True)[:n]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ class Search(NamedTuple):
     maximizes: bool
     values: list[float]  # of each trial, NaN where it failed or isn't defined
     settings: list[dict[str, Any]]  # of each trial: what it chose for each key
-    importances: dict[str, float]  # of each key, for the score; empty where trials are too few
 
 
 def read(job: Path) -> Search | None:
@@ -43,20 +42,7 @@ def read(job: Path) -> Search | None:
         study.direction == optuna.study.StudyDirection.MAXIMIZE,
         [value if math.isfinite(value) else math.nan for value in values],  # of a score that isn't defined
         [dict(trial.params) for trial in study.trials],
-        _importances([trial for trial in study.trials if trial.value is not None and math.isfinite(trial.value)]),
     )
-
-
-def _importances(trials: Sequence[Any]) -> dict[str, float]:
-    """Estimate how much of the score's variance each key explains (Hutter et al. 2014), over two trials or more."""
-    import optuna
-
-    if len({trial.value for trial in trials}) < 2:
-        return {}
-    study = optuna.create_study()
-    study.add_trials(trials)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def title(search: Search) -> str:
@@ -67,11 +53,9 @@ def title(search: Search) -> str:
 def plots(search: Search) -> list[Plot]:
     """Draw the search."""
     drawn = [_history(search)]
-    if search.importances:
-        drawn.append(_importance(search.importances))
     keys = list(dict.fromkeys(key for trial in search.settings for key in trial))
     if len(keys) > 1 and np.isfinite(search.values).sum() > 1:
-        drawn.append(_parallel(search, keys))
+        drawn += [_importance(search, keys), _parallel(search, keys)]
     return drawn
 
 
@@ -90,22 +74,32 @@ def _history(search: Search) -> Plot:
     return plot(f"{label_of(search.score)} by trial", f"{search.score} of {len(values)} trials, {found}", draw, legend)
 
 
-def _importance(importances: Mapping[str, float]) -> Plot:
-    ordered = sorted(importances.items(), key=lambda item: item[1])
+def _importance(search: Search, keys: Sequence[str]) -> Plot:
+    """How much each key matters, by how far splits on it lower the impurity of a random forest.
+
+    Optuna's importances fail, in its version 2, with NumPy of today.
+    """
+    from sklearn.ensemble import RandomForestRegressor  # here, as it takes a second
+
+    defined = np.isfinite(search.values)
+    chosen = np.stack([_placed([trial.get(key) for trial in search.settings])[0] for key in keys], axis=1)
+    forest = RandomForestRegressor(random_state=0)
+    forest.fit(np.nan_to_num(chosen[defined], nan=-1.0), np.array(search.values)[defined])
+    ordered = sorted(zip(keys, forest.feature_importances_.tolist(), strict=True), key=lambda item: item[1])
 
     def draw(axes: Axes) -> None:
         axes.barh([key for key, _ in ordered], [share for _, share in ordered], color=colour(0), height=0.6)
         axes.set_xlim(0, 1)
 
     shares = ", ".join(f"{key} {share:.2f}" for key, share in reversed(ordered))
-    return plot("Share of the score's variance (fANOVA)", f"Importance: {shares}", draw)
+    return plot("Importance of each key (random forest)", f"Importance: {shares}", draw)
 
 
 def _parallel(search: Search, keys: Sequence[str]) -> Plot:
     """A line a trial over an axis a key and the score's, coloured by the score."""
     places = {key: _placed([trial.get(key) for trial in search.settings]) for key in keys}
     score = _placed(search.values)
-    best = np.nanargmax(search.values) if search.maximizes else np.nanargmin(search.values)
+    best = int(np.nanargmax(search.values) if search.maximizes else np.nanargmin(search.values))
 
     def draw(axes: Axes) -> None:
         colours = matplotlib.colormaps["viridis"]
@@ -123,7 +117,7 @@ def _parallel(search: Search, keys: Sequence[str]) -> Plot:
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
 
-    chosen = ", ".join(f"{key}={_short(value)}" for key, value in search.settings[int(best)].items())
+    chosen = ", ".join(f"{key}={_short(value)}" for key, value in search.settings[best].items())
     return plot("Trials, the best in ink", f"The best trial, {best}, has {chosen}", draw)
 
 
