@@ -103,11 +103,11 @@ def _parallel(search: Search, keys: Sequence[str]) -> Plot:
 
     def draw(axes: Axes) -> None:
         colours = matplotlib.colormaps["viridis"]
-        for n in np.flatnonzero(np.isfinite(search.values)):
-            heights = [*(heights[n] for heights, _ in places.values()), score[0][n]]
-            shade = colours(score[0][n] if search.maximizes else 1 - score[0][n])
-            width, line = (2.2, INK) if n == best else (0.9, shade)
-            axes.plot(heights, color=line, lw=width, zorder=3 if n == best else 2)
+        for trial in np.flatnonzero(np.isfinite(search.values)).tolist():
+            heights = [*(heights[trial] for heights, _ in places.values()), score[0][trial]]
+            shade = colours(score[0][trial] if search.maximizes else 1 - score[0][trial])
+            width, line = (2.2, INK) if trial == best else (0.9, shade)
+            axes.plot(heights, color=line, lw=width, zorder=3 if trial == best else 2)
         for n, (_, (low, high)) in enumerate([*places.values(), score]):
             axes.axvline(n, color=GREY, lw=0.8, zorder=1)
             axes.text(n, -0.04, low, ha="center", va="top", fontsize=7.5)
