@@ -177,7 +177,8 @@ def test_a_map_of_a_sample_has_cells_of_forty_images():
     grid = FactorGrid(("posX", "posY"), (32, 32), positions=("posX", "posY"))
     factors = np.random.default_rng(0).integers(32, size=(640, 2))
     (position,) = figures.responses(factors[:, 0] - 15.5, factors, grid)
-    assert "from −11." in position.alt  # 4 × 4 cells: a column is a quarter of the axis, whose mean is −11.5
+    lowest = float(re.search(r"from −([\d.]+) to", position.alt)[1])
+    assert lowest == pytest.approx(12, abs=1)  # 4 × 4 cells: the first is a quarter of the axis; of 32 × 32, 15.5
 
 
 def test_curves_are_called_what_the_units_are_and_idle_ones_are_grey(tmp_path):
