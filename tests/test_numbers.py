@@ -20,7 +20,7 @@ from bvae.evaluation.numbers import nats, readable, signed, significant
         (significant(2.2982965e-05), "0.00002298"),
         (significant(121.3245, 3), "121"),
         (significant(737_280), "737,280"),
-        (significant(3e-12, 3), "3.00e−12"),
+        (significant(5.023e-7), "5.023e−7"),  # ten digits would be wider than a tile on a phone
         (nats(5.4419), "5.44"),
         (nats(0.00024866), "0.0002487"),
         (signed(-0.984), "−0.98"),

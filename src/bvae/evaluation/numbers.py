@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-_SMALLEST = 1e-7  # written in full; smaller ones take a power of ten
+_SMALLEST = 1e-5  # written in full; smaller ones take a power of ten
 
 
 def significant(value: float, digits: int = 4) -> str:
