@@ -133,7 +133,8 @@ def test_pages_of_checkpoints_with_one_name_are_told_apart(vae, tmp_path):
         found = evaluate(vae, Squares(), path.parent, source={"checkpoint": str(path), "step": 7})
         page = report(path.parent, found, run=path).read_text()
         assert f"<title>{path} · bvae</title>" in page
-        assert f"checkpoint {path} · step 7" in page
+        assert f"<dt>checkpoint</dt><dd>{path}</dd>" in page
+        assert "<dt>step</dt><dd>7</dd>" in page
         assert "reconstruction (nats)" in page
 
 

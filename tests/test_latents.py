@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from bvae.data import FACTOR_SIZES
 from bvae.data.dsprites import FACTORS
-from bvae.evaluation.codes import codes_of, encode, sample_images
-from bvae.evaluation.latent_table import latent_table, write_csv
+from bvae.evaluation.codes import codes_of, encode, sample_images, variances_at_quoted_picture
+from bvae.evaluation.latent_table import finding, latent_table, terminal_table, write_csv
 from bvae.metrics import Codes
 
 
@@ -53,13 +54,54 @@ def test_a_unit_that_never_moves_follows_nothing(codes):
 
 def test_the_csv_has_the_units_with_the_most_kl_first(codes, tmp_path):
     table = latent_table(codes, FACTORS)
+    assert finding(table, FACTORS) == "Found: pos X, scale. Mixed with others: pos Y. Not found: shape, rotation."
     write_csv(table, tmp_path / "latents.csv")
     with (tmp_path / "latents.csv").open() as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi"]
+    columns = ["unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi", "name"]
+    assert rows[0] == [*columns, "given", "factor_given", "normalized_mi_given"]
+    assert rows[1][7:10] == ["pos X", "shape", "posX"]
     assert [int(row[0]) for row in rows[1:]] == [1, 2, 3, 0]
     kls = [float(row[2]) for row in rows[1:]]
     assert kls == sorted(kls, reverse=True)
+
+
+def test_units_are_named_by_what_they_tell_within_a_shape_where_that_is_clearer():
+    """Unit 0 and 1 turn with the ellipse, less with the others and not at all with the square; 2 tells the shape."""
+    rng = np.random.default_rng(0)
+    factors = FACTORS.classes_of(rng.integers(737_280, size=10_000))
+    shape, angle = factors[:, 0], factors[:, 2] / 39 * 2 * np.pi
+    spread, turns = np.array([0.1, 1.4, 0.4])[shape], np.array([4, 2, 2])[shape]
+    means = np.stack((spread * np.cos(turns * angle), spread * np.sin(turns * angle), shape - 1.0), axis=1)
+    means += rng.normal(scale=0.1, size=means.shape)
+    log_variances = np.log(np.full(means.shape, 0.01))
+    table = sorted(latent_table(codes_of(means, factors, log_variances), FACTORS), key=lambda row: row.unit)
+    assert [(row.factor, row.factor_given, row.name) for row in table[:2]] == [("shape", "orientation", "rotation")] * 2
+    assert table[2].name == "shape"
+    assert table[2].shares_given[0] == 0  # what is given tells nothing
+    assert finding(table, FACTORS) == "Found: rotation, shape. Not found: scale, pos X, pos Y."
+    few = latent_table(codes_of(means[:600], factors[:600], log_variances[:600]), FACTORS)
+    assert not any(row.given for row in few)  # with a few images in a shape, noise would tell of the rotation
+
+
+def test_what_a_wide_posterior_knows_is_not_idle():
+    """As under DIP-VAE, where q(z) isn't held at the prior; a constant offset knows nothing, whatever its KL."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(5_000, 3)) * [1.56, 0.01, 0.45] + [0.0, 1.5, 0.0]
+    log_variances = np.log(np.tile([1.27, 1.0, 0.8], (5_000, 1)))
+    table = sorted(latent_table(codes_of(means, np.empty((5_000, 0)), log_variances), None), key=lambda row: row.unit)
+    assert [row.kl for row in table] == pytest.approx([1.2, 1.1, 0.1], abs=0.1)
+    assert [row.active for row in table] == [True, False, True]
+    assert finding(table, None) == "Active units: 2 of 3."
+
+
+def test_the_terminals_table_fits_80_columns_and_hides_no_value(codes, capsys):
+    Console(width=80).print(terminal_table(latent_table(codes, FACTORS)))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
+    assert "−1.00" in printed
+    assert "0.00007" in printed  # the idle unit's KL
 
 
 def test_encoding_goes_through_the_data_modules_images(cache_dir):
@@ -74,6 +116,9 @@ def test_encoding_goes_through_the_data_modules_images(cache_dir):
     assert codes.mean.shape == codes.log_variance.shape == (600, 10)
     assert np.array_equal(images[:, 0].numpy(), render(*codes.factors.numpy()[: len(images)].T))
     assert torch.allclose(codes.mean[: len(images)], vae.encode(images).mean, atol=1e-5)
+    picture = torch.from_numpy(render(1, 2, 5, 0, 0)).float()[None]  # miyosuda's: an ellipse in the corner
+    expected = vae.encode(picture).log_variance[0].exp().detach().numpy()
+    assert variances_at_quoted_picture(vae, data) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

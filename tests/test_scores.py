@@ -125,6 +125,7 @@ def test_active_units_have_a_gap_of_their_own_and_one_alone_none():
     assert found["mig_active"].value == pytest.approx(1)
     assert "; units 0, 1" in found["mig_active"].protocol
     log_variance[:, 1] = 0
+    mean[:, 1] *= 1e-4
     alone = computed(chosen, mean, factors, log_variance)["mig_active"]
     assert math.isnan(alone.value)
     assert "two active units or more, got 1 of 3" in alone.protocol

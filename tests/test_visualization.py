@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,10 @@ def vae() -> VAE:
 @pytest.fixture
 def table() -> list[LatentUnit]:
     rows = ((2, "pos X", True), (0, "", True), (1, "", False))
-    return [LatentUnit(unit, 0.01, 2.0, active, "posX", 0.9, 0.8, name) for unit, name, active in rows]
+    return [
+        LatentUnit(unit, 0.01 if active else 1.0, 2.0 * active, active, "posX", 0.9, 0.8, name)
+        for unit, name, active in rows
+    ]
 
 
 def test_a_traversal_moves_one_unit_and_keeps_the_others(vae):
@@ -80,3 +85,4 @@ def test_colour_is_kept_and_other_numbers_of_channels_are_refused():
 
 def test_captions_name_what_is_clear(table):
     assert [caption(row) for row in table] == ["pos X", "mixed (posX)", "at the prior"]
+    assert caption(replace(table[2], kl=1.4)) == "tells nothing"  # its mean is constant, and lies beside the prior's

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from bvae.report import compare
+from bvae.report import compare, search
+from bvae.report.comparison import terminal_table
 from bvae.runs.job import recorded
+
+HIGHER = {"higher_is_better": True}
 
 
 def job(folder: Path, overrides: list[str], terms: list[float], mig: float, codes: np.ndarray | None = None) -> None:
@@ -21,7 +27,9 @@ def job(folder: Path, overrides: list[str], terms: list[float], mig: float, code
         (folder / "metrics.csv").write_text("\n".join((header, *rows)) + "\n")
         (folder / "latents.csv").write_text("unit,active\n0,True\n1,False\n")
         (folder / "scores.json").write_text(
-            json.dumps({"mig": {"value": mig, "protocol": "p", "n": 10, "seed": None, "seconds": 0}})
+            json.dumps(
+                {"mig": {"value": mig, "protocol": "p", "n": 10, "seed": None, "seconds": 0, "higher_is_better": True}}
+            )
         )
         (folder / "report.html").touch()
         if codes is not None:
@@ -87,6 +95,49 @@ def test_the_page_links_each_report_and_draws_each_score_by_the_swept_key(sweep)
     assert "By loss.gamma" in page
     assert "By seed" not in page
     assert "Mean mig by loss.gamma: 100: 0.01; 1000: 0.1" in page
+    assert page.index(">MIG ↑<") < page.index(">status<") < page.index(">loss.gamma<")
+    assert "mig: 100: median 0.01 of 3; 1000: median 0.1 of 3" in page  # a box a setting
+    assert "reconstruction (nats) of 6 jobs, which end at loss.gamma=100 100" in page  # the overlaid curves
+
+
+def test_a_job_that_failed_is_never_the_best(sweep):
+    job = json.loads((sweep / "3" / "job.json").read_text())
+    (sweep / "3" / "job.json").write_text(json.dumps(job | {"status": "failed"}))
+    scores = json.loads((sweep / "3" / "scores.json").read_text())
+    scores["mig"]["value"] = 0.9
+    (sweep / "3" / "scores.json").write_text(json.dumps(scores))
+    compare(sweep)
+    jobs = (sweep / "sweep.html").read_text().partition('id="jobs"')[2].partition("</table>")[0]
+    assert '<td class="number">0.9<' in jobs
+    assert '<td class="number best">0.1<' in jobs
+
+
+def test_settings_have_their_means_and_deviations_and_the_best_is_marked(sweep):
+    compare(sweep)
+    table = (sweep / "sweep.html").read_text().partition('id="settings"')[2].partition("</table>")[0]
+    first, second = re.findall(r"<tr><td.*?</tr>", table)
+    assert '<td class="number best">0.1<' in second
+    assert '<td class="number">0.01<' in first
+    assert ">101<br><small>± 1<" in first  # reconstructions of 100, 101 and 102
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminals_table_fits_and_keeps_what_matters(sweep, width, capsys):
+    Console(width=width).print(terminal_table(compare(sweep), width))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(name in lines[2] for name in ("job", "MIG", "active", "status", "gamma", "seed"))
+    assert any("0.1 " in line and "finished" in line for line in lines)
+
+
+def test_a_search_is_drawn_by_its_trials():
+    settings = [{"loss.gamma": 10.0**n, "optimizer.lr": 1e-4, "loss": "beta"} for n in range(4)]
+    found = search.Search("mig", True, [0.1, 0.3, math.nan, 0.2], settings)
+    history, importance, parallel = search.plots(found)
+    assert search.title(found) == "Search for MIG, 4 trials"
+    assert history.alt == "mig of 4 trials, the best 0.3"
+    assert importance.alt == "Importance: loss.gamma 1.00, loss 0.00, optimizer.lr 0.00"  # these are always the same
+    assert parallel.alt == "The best trial, 1, has loss.gamma=10, optimizer.lr=0.0001, loss=beta"
 
 
 def test_a_search_has_a_title_of_one_line_and_no_legend_of_its_trials(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
 
 import numpy as np
 import pytest
 from runs import run_folder
 
 from bvae.data import FactorGrid
+from bvae.evaluation import LatentUnit
 from bvae.report import figures
 from bvae.runs.metrics_table import metrics_table
 
@@ -32,16 +34,49 @@ def test_the_page_opens_from_disk_with_no_error_and_every_picture(folder, browse
     pictures = browser.execute_script(
         "return [...document.images].map(i => [i.complete && i.naturalWidth > 0, i.alt, i.src.slice(0, 5)])"
     )
-    assert len(pictures) == 10 + 1 + 2  # a strip a unit, the GIF, originals and reconstructions
+    # A strip a unit; originals and reconstructions, of any images, each shape and the worst; samples.
+    assert len(pictures) == 10 + 2 * (1 + 3 + 1) + 2
     assert all(loaded and alt and source == "data:" for loaded, alt, source in pictures)
     plots = browser.execute_script(
-        "return [...document.querySelectorAll('figure[role=img]')].map(f => [f.ariaLabel, f.clientHeight])"
+        "return [...document.querySelectorAll('figure [role=img]')].map(f => [f.ariaLabel, f.clientHeight])"
     )
     assert len(plots) >= 5  # the training's
     assert all(label and height > 50 for label, height in plots)
-    links = "return [...document.querySelectorAll('[src], [href]')].map(e => e.src || e.href)"
+    links = "return [...document.querySelectorAll('[src], [href]')].map(e => e.src || e.getAttribute('href'))"
     assert all(link.startswith(("data:", "#")) for link in browser.execute_script(links))
+    contents = browser.execute_script("return [...document.querySelectorAll('nav a')].map(a => a.hash.slice(1))")
+    sections = browser.execute_script("return [...document.querySelectorAll('section')].map(s => s.id)")
+    assert contents == sections
+    finding = browser.execute_script("return document.querySelector('.finding').textContent")
+    assert finding.startswith("Found: ")
+    pairs = "return [...document.querySelectorAll('dt')].map(t => [t, t.nextSibling].map(e => e.textContent))"
+    about = dict(browser.execute_script(pairs))
+    assert about["command"].startswith("python train.py trainer.max_steps=6")
+    assert about["encoder's parameters"].replace(",", "").isdigit()
+    assert re.search(r"\d min \d+ s", about["duration"])
+    assert {"hardware", "versions", "step"} <= set(about)
     assert (folder / "report.html").stat().st_size < 5e6
+
+
+def test_the_films_move_only_where_motion_is_wanted_and_can_be_paused(folder, browser):
+    def opened(motion: str) -> str:
+        features = [{"name": "prefers-reduced-motion", "value": motion}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.get(f"file://{folder}/report.html")
+        return browser.execute_script("return document.querySelector('.player button').textContent")
+
+    assert opened("reduce") == "Play"
+    at = "return document.querySelector('.film').style.backgroundPositionX"
+    assert browser.execute_script(at) == "50%"
+    move = "const s = document.querySelector('.player input'); s.value = 0; s.dispatchEvent(new Event('input'));"
+    browser.execute_script(move)
+    assert browser.execute_script(at) == "0%"
+    assert browser.execute_script("return document.querySelector('.player output').textContent") == "−3.0"
+    assert opened("no-preference") == "Pause"
+    browser.execute_script("document.querySelector('.player button').click()")
+    before = browser.execute_script(at)
+    time.sleep(0.3)
+    assert browser.execute_script(at) == before
 
 
 def test_the_tables_hold_the_runs_numbers(folder, browser):
@@ -49,18 +84,21 @@ def test_the_tables_hold_the_runs_numbers(folder, browser):
     scores = json.loads((folder / "scores.json").read_text())
     scores = {name: score for name, score in scores.items() if name not in ("source", "terms", "versions")}
     header, *rows = cells(browser, "scores")
-    assert header == ["score", "value", "protocol", "N", "seed"]
-    assert [row[0] for row in rows] == list(scores)
-    for name, value, protocol, n, _ in rows:
+    assert header == ["score", "value", "protocol", "N", "seed", "in files"]
+    assert [row[-1] for row in rows] == list(scores)
+    assert {row[-1]: row[0] for row in rows}["mig_sup"] == "MIG-sup ↑"
+    for _, value, protocol, n, _, name in rows:
         known = scores[name]["value"]
-        assert value == "–" if known is None else float(value) == pytest.approx(known, abs=6e-4)
+        assert value == "–" if known is None else float(value.replace("−", "-")) == pytest.approx(known, abs=6e-4)
         assert protocol == scores[name]["protocol"]
         assert n == "500"
     header, *rows = cells(browser, "latents")
     with (folder / "latents.csv").open() as file:
         units = list(csv.DictReader(file))
     assert [row[0] for row in rows] == [unit["unit"] for unit in units]
-    assert [float(row[2]) for row in rows] == pytest.approx([float(unit["variance"]) for unit in units], abs=6e-5)
+    assert [float(row[2]) for row in rows] == pytest.approx([float(unit["variance"]) for unit in units], rel=6e-4)
+    quoted = [float(unit["variance_at_picture"]) for unit in units]
+    assert [float(row[-1]) for row in rows] == pytest.approx(quoted, rel=6e-4)
     header, *rows = cells(browser, "information")
     assert header == ["unit", "shape", "scale", "orientation", "posX", "posY"]
     for row, unit in zip(rows, units, strict=True):
@@ -104,13 +142,36 @@ def test_responses_are_means_over_all_other_factors():
     position, scale = figures.responses(code, factors, grid)
     assert "from +0.83 to +5.83" in position.alt  # ±2.5 and a third of 10
     assert "from +0.00 to +10.00" in scale.alt  # flat lines, the ellipse's at 10
-    assert "ellipse" in scale.svg
+    assert [label for _, label in scale.legend] == ["square", "ellipse", "heart"]
     (curve,) = figures.responses(factors[:, 1] - 1.5, factors[:, 1:2], FactorGrid(("hue",), (4,)))
-    assert "from -1.50 to +1.50" in curve.alt
+    assert "from −1.50 to +1.50" in curve.alt
     sizes = (183, 4)  # so many lines would be none
     cars = FactorGrid(("car", "elevation"), sizes, categories=("car",))
     _, elevation = figures.responses(cars.classes_of(np.arange(732))[:, 1] * 1.0, cars.classes_of(np.arange(732)), cars)
     assert elevation.alt == "mean code from +0.00 to +3.00 over elevation"
+
+
+def test_a_map_of_a_sample_has_cells_of_forty_images():
+    grid = FactorGrid(("posX", "posY"), (32, 32), positions=("posX", "posY"))
+    factors = np.random.default_rng(0).integers(32, size=(640, 2))
+    (position,) = figures.responses(factors[:, 0] - 15.5, factors, grid)
+    lowest = float(re.search(r"from −([\d.]+) to", position.alt)[1])
+    assert lowest == pytest.approx(12, abs=1)  # 4 × 4 cells: the first is a quarter of the axis; of 32 × 32, 15.5
+
+
+def test_curves_are_called_what_the_units_are_and_idle_ones_are_grey(tmp_path):
+    units = [
+        LatentUnit(2, 0.01, 3.0, True, name="scale"),
+        LatentUnit(0, 1.0, 0.0, False),
+        LatentUnit(1, 1.0, 0.0, False),
+    ]
+    header = "step,train/loss,train/kl,train/capacity,train/kl_unit/0,train/kl_unit/1,train/kl_unit/2"
+    (tmp_path / "metrics.csv").write_text(f"{header}\n0,9,1,0.5,0,0,1\n1,9,3,1,0,0,3\n")
+    kl, of_units = figures.training_curves(tmp_path / "metrics.csv", units)
+    assert [label for _, label in of_units.legend] == ["2: scale", "idle"]
+    assert "2: scale from 1 to 3" in of_units.alt
+    assert [label for _, label in kl.legend] == ["KL", "C"]
+    assert "stroke-dasharray" in kl.svg
 
 
 def test_a_score_stands_at_the_steps_done_like_the_terms_of_the_same_step(tmp_path):

@@ -23,6 +23,7 @@ class Factors:
     positions: tuple[str, ...] = ()  # the horizontal and the vertical one, where there are two
     angles: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()  # whose classes have no order
+    quoted: tuple[int, ...] = ()  # the classes of the image whose variances are quoted in papers
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.sizes):

@@ -6,6 +6,7 @@ import math
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from bvae.data.image_set import FactorGrid
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import Codes, check, check_codes
 from bvae.metrics.arrays import is_continuous
@@ -71,13 +73,31 @@ def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
 
 def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
     """Take the first n images that the data module's `predict_dataloader` serves, or all if fewer: (n, C, H, W)."""
+    return sample(datamodule, n, device)[0]
+
+
+def sample(datamodule: LightningDataModule, n: int, device: torch.device) -> tuple[Tensor, np.ndarray]:
+    """Take the images of `sample_images`, and their factors (n, K), K being 0 without."""
     batches, found = [], 0
-    for images, _ in serve(datamodule.predict_dataloader(), datamodule, device):
-        batches.append(images)
-        found += len(batches[-1])
+    for batch in serve(datamodule.predict_dataloader(), datamodule, device):
+        batches.append(batch)
+        found += len(batch[0])
         if found >= n:
             break
-    return torch.cat(batches)[:n]
+    images, factors = (torch.cat(parts)[:n] for parts in zip(*batches, strict=True))
+    return images, factors.cpu().numpy()
+
+
+def variances_at_quoted_picture(vae: VAE, datamodule: LightningDataModule) -> np.ndarray | None:
+    """Encode the image whose variances papers quote, see `Factors.quoted`: (D,), None where the data has none."""
+    images: Any = getattr(datamodule, "image_set", None)
+    factors = getattr(images, "factors", None)
+    if not isinstance(factors, FactorGrid) or not factors.quoted:
+        return None
+    position = np.ravel_multi_index(factors.quoted, factors.sizes)
+    travelled, _ = images[np.array([position])]
+    with torch.no_grad():
+        return vae.encode(images.decode(travelled.to(vae.device))).log_variance[0].exp().cpu().numpy()
 
 
 def serve(batches: Iterable, datamodule: LightningDataModule, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

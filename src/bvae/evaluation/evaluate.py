@@ -16,14 +16,15 @@ from rich.console import Console
 from bvae.data.image_set import Card, Factors, named
 from bvae.evaluation import latent_table as tables
 from bvae.evaluation import pictures, scores
-from bvae.evaluation.codes import elbo_terms, encode, sample_images, write_codes
+from bvae.evaluation.codes import elbo_terms, encode, sample, variances_at_quoted_picture, write_codes
+from bvae.evaluation.examples import Examples, examples, samples
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
 from bvae.metrics import Codes, check
 from bvae.model import VAE
 
-_FEATURES_OF = 1000  # images, over which a feature that is constant is dead
+_SAMPLE = 1000  # images, over which a feature that is constant is dead, and of which a few are shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Evaluation:
     traversals: np.ndarray | None = None  # pixels of each unit from −3 to 3, (D, F, H, W, C)
     pictures: Mapping[str, Image] = field(default_factory=dict)
     gif: Path | None = None
+    examples: Sequence[Examples] = ()  # more reconstructions, a few images of each kind
+    samples: np.ndarray | None = None  # pixels decoded from the prior, (n, H, W, C)
     features: Sequence[LayerFeatures] = ()
+    parameters: Mapping[str, int] = field(default_factory=dict)  # how many the encoder and the decoder have
     source: Mapping[str, Any] = field(default_factory=dict)  # the file that was evaluated, and its steps
     terms: Mapping[str, float] = field(default_factory=dict)  # of the ELBO, see `elbo_terms`
     card: Card | None = None  # of the dataset
@@ -77,7 +81,7 @@ def evaluate(
     vae.eval()
     codes = encode(vae, datamodule, every_image=final and scoring.of_every_image)
     factors = _factors(datamodule, codes)
-    table = latent_table(codes, factors)
+    table = latent_table(codes, factors, variances_at_quoted_picture(vae, datamodule))
     metrics = scoring.final if final else scoring.sample
     computed = compute_scores(metrics, codes, show=final)
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +97,7 @@ def evaluate(
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
     with Console(quiet=not final).status("Drawing what the units encode"):
-        images = sample_images(datamodule, _FEATURES_OF, vae.device)
+        images, classes = sample(datamodule, _SAMPLE, vae.device)
         features = dead_features(vae, images)
         originals = pictures.pixels(images[:num_images])
         decoded = pictures.pixels(vae.reconstruct(images[:num_images]))
@@ -106,6 +110,7 @@ def evaluate(
         for name, picture in drawn.items():
             picture.save(folder / f"{name}.png")
         gif = _write_gifs(frames, table, folder) if final else None
+        kinds = examples(vae, images, classes, factors, num_images) if final else []
     vae.train(training)
     return Evaluation(
         codes=codes,
@@ -117,7 +122,13 @@ def evaluate(
         traversals=frames,
         pictures=drawn,
         gif=gif,
+        examples=kinds,
+        samples=samples(vae, codes.mean.shape[1]) if final else None,
         features=features,
+        parameters={
+            name: sum(weight.numel() for weight in part.parameters())
+            for name, part in (("encoder", vae.encoder), ("decoder", vae.decoder))
+        },
         source=source,
         terms=terms,
         card=getattr(getattr(datamodule, "image_set", None), "card", None),
@@ -175,8 +186,9 @@ def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Pa
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:
-    """Print the latent table, the scores, what the features call for, and where protocols and pictures are."""
+    """Print what was found, the latent table, the scores, what the features call for, and where the report is."""
     console = Console()
+    console.print(tables.finding(evaluation.table, evaluation.factors), highlight=False, markup=False)
     console.print(tables.terminal_table(evaluation.table))
     if evaluation.terms:
         rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))

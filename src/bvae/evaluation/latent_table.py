@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from bvae.data.image_set import Factors
+from bvae.evaluation.numbers import nats, signed, significant
 from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
-from bvae.metrics import Codes, binned, entropy, mutual_information
+from bvae.metrics import Codes, binned, conditional_information, entropy, mutual_information
 
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
 CLEAR_SHARE = 0.1
-CSV_COLUMNS = ("unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi")
+_CLEARLY = 1.5
+_NOISE = 0.02  # a share that noise may have, under which two can't be told apart
+_BINS = 20  # of a unit's code, for its information
+_OFFSET = 0.1  # nats of KL, over which a unit that isn't active lies beside the prior: its mean is constant
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,33 @@ class LatentUnit:
     normalized_mi: float = math.nan  # the information over the factor's entropy
     name: str = ""  # the factor's, where it is clear
     shares: tuple[float, ...] = ()  # the information with each factor over the factor's entropy
+    given: str = ""  # the category, such as the shape, within whose classes the information is taken too
+    factor_given: str = ""  # that it shares the most information with there
+    normalized_mi_given: float = math.nan
+    shares_given: tuple[float, ...] = ()
+    variance_at_picture: float = math.nan  # σ² at the image that papers quote, see `Factors.quoted`
 
 
-def latent_table(codes: Codes, factors: Factors | None) -> list[LatentUnit]:
+def latent_table(codes: Codes, factors: Factors | None, quoted: np.ndarray | None = None) -> list[LatentUnit]:
     """Tabulate the units, the one with the most KL first, or without posteriors the one that tells most of a factor.
 
-    A unit is active where its posterior's mean variance lies under 0.85, and without a posterior where its code's
-    variance lies over 0.01.
+    Which are active, `Codes.active` says. A unit is named by what it tells of the factors, or, where that is clearer,
+    by what it tells of them given the category: the code of a rotation spreads further for a shape that shows it more,
+    and so tells of the shape too.
+
+    Args:
+        codes: of the images.
+        factors: of the images, None without.
+        quoted: (D,), the variances at the image that `factors.quoted` says.
     """
     means, classes = codes.mean.numpy(), codes.factors.numpy()
-    share = np.empty((means.shape[1], 0))
+    share, given, share_given = np.empty((means.shape[1], 0)), "", None
     if factors is not None:
         share = mutual_information(means, classes) / np.maximum(entropy(binned(classes)), 1e-12)
+        given = category_of(factors, classes)
+    if factors is not None and given:
+        information = conditional_information(means, classes, classes[:, factors.names.index(given)])
+        share_given = information / np.maximum(entropy(binned(classes)), 1e-12)
     if codes.log_variance is None:
         variances = kls = np.full(means.shape[1], np.nan)
         order = np.argsort(share.max(axis=1))[::-1]
@@ -60,35 +79,86 @@ def latent_table(codes: Codes, factors: Factors | None) -> list[LatentUnit]:
     rows = []
     for unit in order.tolist():
         row = LatentUnit(unit, float(variances[unit]), float(kls[unit]), bool(actives[unit]))
+        if quoted is not None:
+            row = replace(row, variance_at_picture=float(quoted[unit]))
         if factors is not None:
-            row = replace(row, **_follows(means[:, unit], share[unit], classes, factors, row.active))
+            row = replace(row, **_follows(means[:, unit], share[unit], classes, factors))
+            within_unit = None if share_given is None else share_given[unit]
+            row = replace(
+                row, **_given(given, within_unit, factors), name=_name(row, share[unit], within_unit, factors)
+            )
         rows.append(row)
     return rows
 
 
-def _follows(
-    code: np.ndarray, share: np.ndarray, classes: np.ndarray, factors: Factors, active: bool
-) -> dict[str, Any]:
+def category_of(factors: Factors, classes: np.ndarray) -> str:
+    """Find the first category whose classes have enough images (N, K) each to take information within them.
+
+    Enough is one for each cell of the bins of a code and the values of a factor. Empty where there is none.
+    """
+    cells = _BINS * max(len(np.unique(column)) for column in binned(classes).T)
+    for name in factors.categories:
+        counts = np.unique(classes[:, factors.names.index(name)], return_counts=True)[1]
+        if len(counts) > 1 and counts.min() >= cells:
+            return name
+    return ""
+
+
+def _follows(code: np.ndarray, share: np.ndarray, classes: np.ndarray, factors: Factors) -> dict[str, Any]:
     """Work out what a unit's row says of the factors."""
     first = share.argmax()
-    second = np.delete(share, first).max(initial=0.0)
-    clear = active and share[first] >= max(CLEAR_SHARE, 1.5 * second)
     return {
         "factor": factors.names[first],
         "correlation": _correlation(code, classes[:, first]),
         "normalized_mi": float(share[first]),
-        "name": factors.label(factors.names[first]) if clear else "",
         "shares": tuple(share.tolist()),
     }
 
 
-def write_csv(rows: list[LatentUnit], path: Path) -> None:
-    """Write the table with the columns of CSV_COLUMNS, those about factors where there are factors."""
-    columns = CSV_COLUMNS if any(row.factor for row in rows) else CSV_COLUMNS[: CSV_COLUMNS.index("factor")]
+def _given(given: str, share: np.ndarray | None, factors: Factors) -> dict[str, Any]:
+    """Work out what a unit's row says of the factors within the category's classes."""
+    if share is None:
+        return {}
+    return {
+        "given": given,
+        "factor_given": factors.names[share.argmax()],
+        "normalized_mi_given": float(share.max()),
+        "shares_given": tuple(share.tolist()),
+    }
+
+
+def _name(row: LatentUnit, share: np.ndarray, share_given: np.ndarray | None, factors: Factors) -> str:
+    """Name a unit after the factor that it tells clearly, by the shares that set it further apart from the others."""
+    clear = [s for s in (share, share_given) if s is not None and s.max() >= CLEAR_SHARE and _clarity(s) >= _CLEARLY]
+    if not row.active or not clear:
+        return ""
+    return factors.label(factors.names[max(clear, key=_clarity).argmax()])
+
+
+def _clarity(share: np.ndarray) -> float:
+    """How many times as much a unit shares with one factor as with any other."""
+    return float(share.max() / max(_NOISE, np.delete(share, share.argmax()).max(initial=0.0)))
+
+
+def columns(rows: Sequence[LatentUnit]) -> tuple[str, ...]:
+    """List the columns of `latents.csv`: those about factors where there are any, and so on."""
+    found: tuple[str, ...] = ("unit", "variance", "kl", "active")
+    if any(row.factor for row in rows):
+        found += ("factor", "correlation", "normalized_mi", "name")
+    if any(row.given for row in rows):
+        found += ("given", "factor_given", "normalized_mi_given")
+    if not all(math.isnan(row.variance_at_picture) for row in rows):
+        found += ("variance_at_picture",)
+    return found
+
+
+def write_csv(rows: Sequence[LatentUnit], path: Path) -> None:
+    """Write the table, a row a unit."""
+    shown = columns(rows)
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer = csv.writer(file)
+        writer.writerow(shown)
+        writer.writerows([getattr(row, column) for column in shown] for row in rows)
 
 
 def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
@@ -102,19 +172,44 @@ def caption(unit: LatentUnit) -> str:
     if unit.name:
         return unit.name
     if not unit.active:
-        return "hardly moves" if math.isnan(unit.variance) else "at the prior"
+        return "hardly moves" if math.isnan(unit.variance) else "at the prior" if unit.kl < _OFFSET else "tells nothing"
     if not unit.factor:
         return "active"
     return f"mixed ({unit.factor})" if unit.normalized_mi >= CLEAR_SHARE else "no factor"
 
 
+def finding(rows: Sequence[LatentUnit], factors: Factors | None) -> str:
+    """Say in a line which factors have a unit of their own, which share units with others, and which none tells of."""
+    number = sum(row.active for row in rows)
+    if factors is None:
+        return f"Active units: {number} of {len(rows)}."
+    told: dict[str, list[str]] = {"Found": [], "Mixed with others": [], "Not found": []}
+    named = {row.name for row in rows}
+    for k, (name, size) in enumerate(zip(factors.names, factors.sizes, strict=True)):
+        if size < 2:
+            continue
+        label = factors.label(name)
+        is_mixed = any(_shared(row)[k] for row in rows if row.active and not row.name)
+        told["Found" if label in named else "Mixed with others" if is_mixed else "Not found"].append(label)
+    place = {row.name: position for position, row in reversed(list(enumerate(rows)))}
+    told["Found"].sort(key=place.__getitem__)  # as the units stand in the table
+    told["Found"] = told["Found"] or ["none"]
+    nothing = "" if number else " No unit is active."
+    return " ".join(f"{heading}: {', '.join(labels)}." for heading, labels in told.items() if labels) + nothing
+
+
+def _shared(row: LatentUnit) -> np.ndarray:
+    """Tell which factors keep a unit from being named after a single one."""
+    shares = [np.array(share) for share in (row.shares, row.shares_given) if share]
+    return np.any([share >= max(CLEAR_SHARE, share.max() / _CLEARLY) for share in shares], axis=0)
+
+
 def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     """Lay the latent table out for a terminal."""
-    follows = ("follows", "correlation", "MI / H") if any(row.factor for row in rows) else ()
-    table = Table("unit", "variance", "KL (nats)", *follows, "name", title="Latent units")
+    follows = ("follows", "corr.", "MI / H") if any(row.factor for row in rows) else ()
+    table = Table("unit", "name", "variance", "KL (nats)", *follows, title="Latent units")
     for row in rows:
-        variance, kl = ("–", "–") if math.isnan(row.variance) else (f"{row.variance:.5f}", f"{row.kl:.2f}")
-        cells = (escape(row.factor), f"{row.correlation:+.2f}", f"{row.normalized_mi:.2f}") if follows else ()
+        cells = (escape(row.factor), signed(row.correlation), f"{row.normalized_mi:.2f}") if follows else ()
         style = None if row.active else "dim"
-        table.add_row(str(row.unit), variance, kl, *cells, escape(caption(row)), style=style)
+        table.add_row(str(row.unit), escape(caption(row)), significant(row.variance), nats(row.kl), *cells, style=style)
     return table

@@ -16,11 +16,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bvae.data.image_set import Factors
+from bvae.evaluation.numbers import readable
 from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
 _BETTER = {True: " ↑", False: " ↓", None: ""}
+_TITLES = {  # as papers write them; another score's is its name
+    **{"mig": "MIG", "mig_active": "MIG of active units", "mig_sampled": "MIG of samples", "mig_sup": "MIG-sup"},
+    **{"dcimig": "DCIMIG", "jemmig": "JEMMIG", "infom": "InfoM", "infoe": "InfoE", "infoc": "InfoC", "sap": "SAP"},
+    **{f"dci_{part}": f"DCI {part}" for part in ("disentanglement", "completeness", "informativeness")},
+    **{"irs": "IRS", "beta_vae_score": "β-VAE score", "factor_vae_score": "FactorVAE score", "udr": "UDR", "kl": "KL"},
+}
 _VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
 
 
@@ -122,6 +130,25 @@ def _why_nothing(codes: Codes) -> str:
     return "every unit is constant" if bool((codes.mean == codes.mean[0]).all()) else ""
 
 
+def label_of(name: str, higher_is_better: bool | None = None) -> str:
+    """Call a score what papers do, with an arrow to where it is better."""
+    return _TITLES.get(name, name.replace("_", " ")) + _BETTER[higher_is_better]
+
+
+def chance_of(name: str, factors: Factors | None) -> str:
+    """Say what a score is by chance, where that is known."""
+    sizes = [size for size in factors.sizes if size > 1] if factors else []
+    if name in ("mig", "mig_sup", "mig_sampled", "dcimig", "sap", "infoe"):
+        return "near 0"
+    if name == "explicitness":
+        return "0.5"
+    if name in ("beta_vae_score", "factor_vae_score") and sizes:
+        return readable(1 / len(sizes))
+    if name == "dci_informativeness" and sizes:
+        return readable(sum(1 / size for size in sizes) / len(sizes))
+    return ""
+
+
 def write_json(
     scores: Sequence[Score],
     path: Path,
@@ -178,12 +205,3 @@ def terminal_table(scores: Sequence[Score]) -> Table:
             score.name + _BETTER[score.higher_is_better], readable(score.value), f"{score.n:,}", seed, escape(paper)
         )
     return table
-
-
-def readable(value: float) -> str:
-    """Format a score: three digits after the point, counts as they are."""
-    if isinstance(value, int):
-        return str(value)
-    if math.isnan(value):
-        return "–"
-    return f"{round(value, 3) + 0.0:.3f}" if math.isfinite(value) else "∞"

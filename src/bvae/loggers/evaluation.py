@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from bvae.evaluation import Evaluation, LatentUnit, Score
-from bvae.evaluation.latent_table import CSV_COLUMNS
+from bvae.evaluation.latent_table import columns
 from bvae.loggers.wandb import WandbRun
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def log_evaluation(logger: Logger, found: Evaluation, step: int, final: bool = F
         media["kl_per_unit"] = wandb.Histogram(np_histogram=(np.array(kl), np.arange(len(kl) + 1)))  # a bar a unit
         logger.experiment.log({**media, "trainer/global_step": step})
         # In its rows W&B would draw the numbers of a table's columns and rows as curves.
-        summary: dict[str, Any] = {"latents": _table((*CSV_COLUMNS, "name"), found.table)}
+        summary: dict[str, Any] = {"latents": _table(columns(found.table), found.table)}
         for score in found.scores:
             if score.name in values and score.higher_is_better is not None:
                 best, key = (max if score.higher_is_better else min), f"best/{score.name}"

@@ -14,7 +14,7 @@ from bvae.metrics.mig import ActiveMutualInformationGap, MutualInformationGap, m
 from bvae.metrics.mig_sampled import SampledMutualInformationGap, sampled_mutual_information_gap
 from bvae.metrics.mig_sup import MIGSup, mig_sup
 from bvae.metrics.modularity import Modularity, modularity
-from bvae.metrics.mutual_information import BinnedMetric, entropy, mutual_information
+from bvae.metrics.mutual_information import BinnedMetric, conditional_information, entropy, mutual_information
 from bvae.metrics.sap import SAP, sap
 from bvae.metrics.udr import unsupervised_disentanglement_ranking
 from bvae.metrics.unsupervised import (
@@ -55,6 +55,7 @@ __all__ = [
     "binned",
     "check",
     "check_codes",
+    "conditional_information",
     "dci",
     "dcimig",
     "discretize",

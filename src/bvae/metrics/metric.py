@@ -13,7 +13,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from bvae.metrics.arrays import rows, split
 
-# A unit is active where the mean variance of its posterior lies below this; the prior's is 1.
+# A unit is active where the mean variance of its posterior lies below this share of the prior's, which is 1, or of the
+# code's own where that is larger, as under DIP-VAE: there a unit of variance 1.3 whose mean moves by 1.6 tells a nat.
 ACTIVE_BELOW = 0.85
 
 
@@ -25,10 +26,16 @@ class Codes(NamedTuple):
     factors: Tensor  # (N, K), int for classes or float for continuous ones; K is 0 where there are none
 
     def active(self) -> Tensor:
-        """Tell which units (D,) are active: posteriors of a mean variance under 0.85, or codes of one over 0.01."""
+        """Tell which units (D,) are active: E[σ²] < 0.85·max(1, Var[z]), or codes of a variance over 0.01.
+
+        Var[z] = Var[μ] + E[σ²] is near 1 in a VAE whose codes follow the prior, and the rule then that of the papers'
+        tables, a mean variance under 0.85.
+        """
+        spread = self.mean.double().var(dim=0, correction=0)
         if self.log_variance is None:
-            return self.mean.double().var(dim=0, correction=0) > 0.01
-        return self.log_variance.exp().mean(dim=0) < ACTIVE_BELOW
+            return spread > 0.01
+        variance = self.log_variance.double().exp().mean(dim=0)
+        return variance < ACTIVE_BELOW * (spread + variance).clamp(min=1.0)
 
     def sample(self, seed: int) -> Tensor:
         """Draw one latent vector from each posterior: (N, D), on the CPU; raises ValueError without log-variances."""

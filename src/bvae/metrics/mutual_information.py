@@ -26,8 +26,13 @@ def entropy(factors: np.ndarray) -> np.ndarray:
     return np.array([_entropy(np.unique(factor, return_counts=True)[1]) for factor in factors.T])
 
 
-def mutual_information(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> np.ndarray:
-    """I(unit; factor) in nats between binned codes (N, D) and factors (N, K), binned where continuous: (D, K)."""
+def mutual_information(
+    codes: ArrayLike, factors: ArrayLike, num_bins: int = 20, correction: bool = False
+) -> np.ndarray:
+    """I(unit; factor) in nats between binned codes (N, D) and factors (N, K), binned where continuous: (D, K).
+
+    With `correction`, entropies are corrected for the number of rows (Miller 1955), which scores don't do.
+    """
     codes, factors = check(codes, factors)
     factors = binned(factors, num_bins)
     bins_of_units = discretize(codes, num_bins)
@@ -37,8 +42,24 @@ def mutual_information(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20)
         for d, bins in enumerate(bins_of_units.T):
             joint = np.bincount(bins * len(values) + labels, minlength=num_bins * len(values))
             joint = joint.reshape(num_bins, len(values))
-            information[d, k] = _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
+            counts = joint.sum(axis=1), joint.sum(axis=0), joint.ravel()
+            of_unit, of_factor, of_both = (_entropy(n) + correction * _deficit(n) for n in counts)
+            information[d, k] = of_unit + of_factor - of_both
     return information.clip(min=0)  # rounding leaves -1e-16 for independent ones
+
+
+def conditional_information(codes: ArrayLike, factors: ArrayLike, given: ArrayLike, num_bins: int = 20) -> np.ndarray:
+    """I(unit; factor | given) in nats: the information within each class of `given` (N,), averaged over the images.
+
+    Few images within a class would make any unit seem to tell something, so that the entropies are corrected for their
+    number (Miller 1955). Returns (D, K).
+    """
+    codes, factors = check(codes, factors)
+    given = np.asarray(given)
+    parts = [(rows.mean(), rows) for rows in (given == value for value in np.unique(given))]
+    return sum(
+        share * mutual_information(codes[rows], factors[rows], num_bins, correction=True) for share, rows in parts
+    )
 
 
 def information_table(codes: ArrayLike, factors: ArrayLike, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,3 +102,8 @@ def remark_on_extremes(codes: ArrayLike, what_reaches: str, most: float = 10.0) 
 def _entropy(counts: np.ndarray) -> float:
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log(p)).sum())
+
+
+def _deficit(counts: np.ndarray) -> float:
+    """How much lower than the true one the entropy of counts is expected to be, in nats."""
+    return float((np.count_nonzero(counts) - 1) / (2 * counts.sum()))

@@ -110,7 +110,7 @@ class ActiveUnits(CodesMetric):
         self.threshold = threshold
 
     def protocol(self, n: int) -> str:
-        return f"Burda et al. 2016: active units, whose posterior mean has a variance over {self.threshold}"
+        return f"Burda et al. 2016: units whose posterior mean has a variance over {self.threshold}"
 
     def score(self, codes: Codes) -> float:
         return active_units(codes.mean, self.threshold)

@@ -3,66 +3,40 @@
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bvae.evaluation import scores
-from bvae.evaluation.scores import readable
+from bvae.evaluation.numbers import significant
+from bvae.evaluation.scores import label_of
 from bvae.files import atomic_write
-from bvae.metrics import ACTIVE_BELOW, unsupervised_disentanglement_ranking
-from bvae.report import figures
+from bvae.metrics import ACTIVE_BELOW
+from bvae.report import search as searches
+from bvae.report import sweep_figures as figures
 from bvae.report.page import environment
-from bvae.runs import job as jobs
-from bvae.runs.job import Job
-from bvae.runs.metrics_table import metrics_table
+from bvae.report.plots import Plot
+from bvae.report.strips import thumbnail
+from bvae.report.sweep_jobs import SEED, TERMS, Row, direction_of, read_rows, settings_of, swept_keys
 
-_TERMS = ("loss", "reconstruction", "kl")
-_LAST_ROWS = 10  # of metrics.csv, that a final term is the mean of
-_INFORMATIVE = 0.01  # nats of KL, from which on UDR counts a unit (Duan et al. 2020)
-_MOST_LINES = 8  # of a plot, for which the other swept keys' values are told apart
-SEED = "seed"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A job of a sweep."""
-
-    folder: Path
-    job: Job
-    keys: Mapping[str, str]  # its overrides
-    step: int | None = None
-    terms: Mapping[str, float] = field(default_factory=dict)  # nats
-    active: int | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def setting(self) -> tuple[tuple[str, str], ...]:
-        """What it shares with the jobs that have another seed."""
-        return tuple((key, value) for key, value in self.keys.items() if key != SEED)
+_DROPPED = ("min", "UDR", "KL", "rec")  # columns that a narrow terminal does without, the first of these first
+_SHOWN = {"MIG": "mig", "active": "active", "rec": "reconstruction", "KL": "kl", "UDR": "udr"}  # on a terminal
+T = TypeVar("T")
 
 
 def compare(sweep: Path) -> list[Row]:
-    """Read a sweep's jobs and write `sweep.csv` and `sweep.html` into its folder.
-
-    Final terms are means over the last ten rows of `metrics.csv`. Where finished jobs differ in their seeds alone,
-    their scores have UDR too.
-    """
-    rows = [_read(folder) for folder in jobs.jobs_of(sweep)]
-    rows = _ranked(rows)
-    swept = _swept(rows)
+    """Read a sweep's jobs, see `read_rows`, and write `sweep.csv` and `sweep.html` into its folder."""
+    rows = read_rows(sweep)
+    swept = swept_keys(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     with atomic_write(sweep / "sweep.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("job", *swept, "status", "step", *_TERMS, *names, "active", "seconds", "error", "report"))
+        table.writerow(("job", *swept, "status", "step", *TERMS, *names, "active", "seconds", "error", "report"))
         for row in rows:
             table.writerow(
                 (
@@ -70,7 +44,7 @@ def compare(sweep: Path) -> list[Row]:
                     *(row.keys.get(key, "") for key in swept),
                     row.job.status,
                     "" if row.step is None else row.step,
-                    *(row.terms.get(term, "") for term in _TERMS),
+                    *(row.terms.get(term, "") for term in TERMS),
                     *(row.scores.get(name, "") for name in names),
                     "" if row.active is None else row.active,
                     row.job.seconds,
@@ -78,21 +52,37 @@ def compare(sweep: Path) -> list[Row]:
                     _report(row) or "",
                 )
             )
+    search = searches.read(rows[0].folder)
+    grouped = settings_of(rows)
+    spreads = {setting: _spreads(group) for setting, group in grouped.items()}
     page = (
         environment()
         .get_template("sweep.html")
         .render(
-            title=" ".join(_title(key, values) for key, values in swept.items()) or sweep.name,
+            title=f"Search for {label_of(search.score)}, {len(search.values)} trials"
+            if search
+            else _title(swept, sweep),
             folder=sweep.name,
             date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            rows=[(row, _report(row)) for row in rows],
+            rows=[(row, _report(row), thumbnail(row.folder, [unit for unit, _ in row.units or ()])) for row in rows],
             swept=swept,
             shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
-            terms=_TERMS,
-            names=names,
-            readable=readable,
+            terms=TERMS,
+            names=[name for name in names if name != "mig"],
+            best=_best([row for row in rows if row.job.status == "finished"], lambda row: row.results, rows),
+            settings=[(dict(setting), len(group), spreads[setting]) for setting, group in grouped.items()],
+            best_settings=[
+                (dict(setting), name)
+                for name, setting in _best(
+                    list(grouped), lambda setting: {name: mean for name, (mean, _) in spreads[setting].items()}, rows
+                ).items()
+            ],
+            titles={name: label_of(name, direction_of(name, rows)) for row in rows for name in row.results},
             active_below=ACTIVE_BELOW,
-            plots=_search(rows) | _plots(rows, swept, names),
+            search=searches.plots(search) if search else [],
+            distributions=_distributions(rows, swept),
+            curves=figures.curves(_labels(rows)),
+            plots=_plots(rows, swept),
         )
     )
     with atomic_write(sweep / "sweep.html") as partial:
@@ -100,87 +90,69 @@ def compare(sweep: Path) -> list[Row]:
     return rows
 
 
-def _title(key: str, values: Sequence[str]) -> str:
-    """A swept key with its values, or their number where they are a search's or fill a line."""
-    listed = ",".join(values)
-    return f"{key}={listed}" if len(listed) <= 40 else f"{key} ({len(values)} values)"
+def _title(swept: Mapping[str, Sequence[str]], sweep: Path) -> str:
+    """The swept keys with their values, or these's number where they are a search's or fill a line."""
+    parts = []
+    for key, values in swept.items():
+        listed = ",".join(values)
+        parts.append(f"{key}={listed}" if len(listed) <= 40 else f"{key} ({len(values)} values)")
+    return " ".join(parts) or sweep.name
 
 
-def _terminal_table(rows: Sequence[Row]) -> Table:
-    """Lay the jobs out for a terminal: what they differ in and what came of it."""
-    swept = _swept(rows)
-    names = [name for name in ("mig", "udr") if any(name in row.scores for row in rows)]
-    table = Table(*("job", *swept, "status", "rec", "KL", "active", *names, "minutes"), title="Sweep")
-    for row in rows:
-        table.add_row(
-            row.folder.name,
-            *(escape(row.keys.get(key, "")) for key in swept),
-            row.job.status if row.job.status == "finished" else f"[red]{row.job.status}",
-            *(f"{row.terms[term]:.1f}" if term in row.terms else "–" for term in _TERMS[1:]),
-            "–" if row.active is None else str(row.active),
-            *(readable(row.scores[name]) if name in row.scores else "–" for name in names),
-            f"{row.job.seconds / 60:.1f}",
-        )
+def _best(items: Sequence[T], results: Callable[[T], Mapping[str, float]], rows: Sequence[Row]) -> dict[str, T]:
+    """Choose the best of several by each result that has a direction."""
+    found = {}
+    for name in dict.fromkeys(name for item in items for name in results(item)):
+        direction = direction_of(name, rows)
+        having = [item for item in items if name in results(item)]
+        if direction is not None and len(having) > 1:
+            found[name] = (max if direction else min)(having, key=lambda item: results(item)[name])
+    return found
+
+
+def _columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """List a terminal's columns: what came of the jobs first, and what they differ in."""
+    swept = swept_keys(rows)
+    short = {key: key.rpartition(".")[2] for key in swept}
+    if len(set(short.values())) < len(short):
+        short = {key: key for key in swept}
+    numbers = {name: [_cell(row.results.get(key)) for row in rows] for name, key in _SHOWN.items()}
+    statuses = [row.job.status if row.job.status == "finished" else f"[red]{row.job.status}" for row in rows]
+    columns = [
+        ("job", [row.folder.name for row in rows]),
+        *((name, numbers[name]) for name in ("MIG", "active")),
+        ("status", statuses),
+        *((short[key], [escape(row.keys.get(key, "")) for row in rows]) for key in swept),
+        *((name, numbers[name]) for name in ("rec", "KL", "UDR")),
+        ("min", [f"{row.job.seconds / 60:.1f}" for row in rows]),
+    ]
+    return [(name, cells) for name, cells in columns if name not in _SHOWN or any(cell != "–" for cell in cells)]
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else significant(int(value) if value.is_integer() else value, 3)
+
+
+def terminal_table(rows: Sequence[Row], width: int) -> Table:
+    """Lay the jobs out for a terminal, with as many columns as it has room for."""
+    columns = _columns(rows)
+    for dropped in ("", *_DROPPED):
+        columns = [(name, cells) for name, cells in columns if name != dropped]
+        table = Table(title="Sweep")
+        for name, _ in columns:
+            table.add_column(name, overflow="fold")
+        for cells in zip(*(cells for _, cells in columns), strict=True):
+            table.add_row(*cells)
+        if Console(width=10_000).measure(table).maximum <= width:
+            break
     return table
 
 
 def show_comparison(rows: Sequence[Row], sweep: Path) -> None:
     """Print the jobs and where their comparison is."""
     console = Console()
-    console.print(_terminal_table(rows))
+    console.print(terminal_table(rows, console.width))
     console.print(f"Comparison: {sweep}/sweep.html", highlight=False, soft_wrap=True, markup=False)
-
-
-def _read(folder: Path) -> Row:
-    job = jobs.read(folder) or Job((), "running")
-    keys = dict(override.lstrip("+").partition("=")[::2] for override in job.overrides)
-    step, terms = _end(folder / "metrics.csv")
-    active = None
-    if (folder / "latents.csv").is_file():
-        with (folder / "latents.csv").open(newline="", encoding="utf-8") as file:
-            active = sum(row["active"] == "True" for row in csv.DictReader(file))
-    found = {s.name: s.value for s in scores.read_json(folder / "scores.json") if np.isfinite(s.value)}
-    return Row(folder, job, keys, step, terms, active, found)
-
-
-def _end(path: Path) -> tuple[int | None, dict[str, float]]:
-    """Read the last step and the final terms of a `metrics.csv`."""
-    table = metrics_table(path)
-    if "train/loss" not in table:
-        return None, {}
-    terms = {term: float(table[f"train/{term}"].values[-_LAST_ROWS:].mean()) for term in _TERMS}
-    return int(table["train/loss"].steps[-1]), terms
-
-
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """Add the UDR to the rows whose setting was run with other seeds too."""
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if row.job.status == "finished" and SEED in row.keys and (row.folder / "codes.npz").is_file():
-            groups.setdefault(row.setting, []).append(row)
-    udr: dict[Path, float] = {}
-    for group in groups.values():
-        codes = [_arrays(row.folder / "codes.npz") for row in group]
-        if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
-            values = unsupervised_disentanglement_ranking(
-                [arrays["codes"] for arrays in codes],
-                # A model without an active unit has nothing to be ranked by, whatever its noise is like.
-                [(arrays["kl"] > _INFORMATIVE) & (row.active != 0) for arrays, row in zip(codes, group, strict=True)],
-            )
-            udr |= {row.folder: float(v) for row, v in zip(group, values, strict=True) if np.isfinite(v)}
-    return [replace(row, scores={**row.scores, "udr": udr[row.folder]}) if row.folder in udr else row for row in rows]
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:  # a sweep may have more jobs than a process may have open files
-        return dict(file)
-
-
-def _swept(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """The keys whose values differ between the jobs, with those values in the order of the command."""
-    keys = dict.fromkeys(key for row in rows for key in row.keys)
-    values = {key: list(dict.fromkeys(row.keys.get(key, "") for row in rows)) for key in keys}
-    return {key: found for key, found in values.items() if len(found) > 1}
 
 
 def _report(row: Row) -> str | None:
@@ -188,37 +160,68 @@ def _report(row: Row) -> str | None:
     return f"{row.folder.name}/report.html" if (row.folder / "report.html").is_file() else None
 
 
-def _search(rows: Sequence[Row]) -> dict[str, list[figures.Plot]]:
-    """The history of an Optuna study, its trials of earlier commands too, where the jobs are such a search's."""
-    record = rows[0].folder / ".hydra" / "hydra.yaml"
-    sweeper = yaml.safe_load(record.read_text(encoding="utf-8"))["hydra"]["sweeper"] if record.is_file() else {}
-    if "optuna" not in sweeper.get("_target_", "") or sweeper.get("storage") is None:
-        return {}
-    import optuna
-
-    study = optuna.load_study(study_name=sweeper["study_name"], storage=sweeper["storage"])
-    values = [math.nan if trial.value is None else trial.value for trial in study.trials]
-    values = [value if math.isfinite(value) else math.nan for value in values]  # of a score that isn't defined
-    wanted = yaml.safe_load((rows[0].folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))["optimized_metric"]
-    return {"trial": [figures.history(wanted, values, study.direction == optuna.study.StudyDirection.MAXIMIZE)]}
+def _spreads(rows: Sequence[Row]) -> dict[str, tuple[float, float | None]]:
+    """The mean of each result over the jobs of a setting, and its standard deviation where they are several."""
+    spreads: dict[str, tuple[float, float | None]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row.results):
+        values = [row.results[name] for row in rows if name in row.results]
+        spreads[name] = statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    return spreads
 
 
-def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]], names: Sequence[str]) -> dict[str, list[figures.Plot]]:
+def _objective(setting: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """Split a setting into its objective and the rest, such as its strength."""
+    objective = " ".join(value for key, value in setting if key in ("loss", "experiment"))
+    rest = [(key, value) for key, value in setting if key not in ("loss", "experiment")]
+    return objective, " ".join(value if len(rest) == 1 else f"{key.rpartition('.')[2]}={value}" for key, value in rest)
+
+
+def _distributions(rows: Sequence[Row], swept: Mapping[str, list[str]]) -> list[Plot]:
+    """The results of each setting over its seeds, by objective and strength."""
+    groups = {
+        tuple((key, value) for key, value in setting if key in swept): found
+        for setting, found in settings_of(rows).items()
+    }
+    if SEED not in swept or max(map(len, groups.values()), default=0) < 2:
+        return []
+    plots = []
+    for name in dict.fromkeys(name for row in rows for name in row.results):
+        results: dict[str, dict[str, list[float]]] = {}
+        for setting, found in groups.items():
+            objective, strength = _objective(setting)
+            if values := [row.results[name] for row in found if name in row.results]:
+                results.setdefault(objective, {})[strength] = values
+        if results:
+            plots.append(figures.distributions(name, results))
+    return plots
+
+
+def _labels(rows: Sequence[Row]) -> dict[Path, str]:
+    """Label each job's curves with its setting, where these are few enough for colours, and no search's."""
+    swept = swept_keys(rows)
+    labels = {row.folder: " ".join(f"{k}={row.keys.get(k, '')}" for k in swept if k != SEED) for row in rows}
+    is_search = len(swept) > 1 and all(len(values) == len(rows) for values in swept.values())
+    few = len(set(labels.values())) <= figures.MOST_LINES
+    return labels if few and not is_search else dict.fromkeys(labels, "")
+
+
+def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]]) -> dict[str, list[Plot]]:
     """For each swept key but the seed, each score and final term against it; the other keys' values are the lines."""
     finished = [row for row in rows if row.job.status == "finished"]
-    plots: dict[str, list[figures.Plot]] = {}
+    plots: dict[str, list[Plot]] = {}
     for key, values in swept.items():
         if key == SEED:
             continue
-        for name in (*names, *_TERMS[1:]):
+        for name in dict.fromkeys(name for row in rows for name in row.results if name != "active"):
             lines: dict[str, dict[str, list[float]]] = {}
             for row in finished:
-                value = {**row.terms, **row.scores}.get(name)
+                value = row.results.get(name)
                 if value is not None:
                     others = " ".join(f"{k}={row.keys.get(k, '')}" for k in swept if k not in (key, SEED))
                     lines.setdefault(others, {}).setdefault(row.keys.get(key, ""), []).append(value)
-            if len(lines) > _MOST_LINES or all(len(line) == 1 for line in lines.values()):  # as a search's are
-                lines = {"": {v: [found for line in lines.values() for found in line.get(v, ())] for v in values}}
+            if len(lines) > figures.MOST_LINES or all(len(line) == 1 for line in lines.values()):  # as a search's are
+                together = {v: [found for line in lines.values() for found in line.get(v, ())] for v in values}
+                lines = {"": {value: found for value, found in together.items() if found}}
             if sum(len(points) for points in lines.values()) > 1:
                 plots.setdefault(key, []).append(figures.against(name, key, values, lines))
     return plots

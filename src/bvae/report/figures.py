@@ -1,167 +1,137 @@
-"""The report's plots as SVG, in the colours of the page around them."""
+"""A run's plots: its training's curves, how its units respond to the factors, and their codes beside the prior."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from io import StringIO
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bvae.data.image_set import Factors
+from bvae.evaluation import LatentUnit
+from bvae.evaluation.latent_table import caption
+from bvae.evaluation.numbers import signed
 from bvae.metrics import binned
+from bvae.report.plots import GREY, INK, Plot, colour, plot
 from bvae.runs.metrics_table import Column, metrics_table
 
-_INK = "#010203"  # stands for the page's text colour, which depends on the room's light
-_STYLE = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
-    "svg.fonttype": "none",  # text, that the page's font is used for
-    "svg.hashsalt": "bvae",  # the same identifiers in each run
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=matplotlib.colormaps["tab10"].colors),
-    "legend.frameon": False,
-}
 _NATS = {"kl": "KL", "capacity": "C", "target_kl": "target", "information": "information", "offset": "offset"}
-_MOST_VALUES = 12  # of a swept key that a line joins; more are a search's
+_WANTED = ("C", "target")  # what the KL is steered to, dashed over it
 _MOST_POINTS = 400  # of a curve; more are averaged
 _MOST_LINES = 12  # of a chart, one a class of a category
-_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_IMAGES_A_CELL = 40  # of a map, so that its cells are more than noise
+_CODES = np.linspace(-4.0, 4.0, 41)  # edges of a histogram's bins
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A picture for the page."""
-
-    title: str
-    alt: str  # what it shows, for those who don't see it
-    svg: str
-    legend: tuple[tuple[str, str], ...] = ()  # colours and what they stand for, beside the picture where they are long
+class _Line:
+    steps: np.ndarray
+    values: np.ndarray
+    colour: str
+    dashed: bool = False
 
 
-def training_curves(path: Path) -> list[Plot]:
-    """Draw the curves of a `metrics.csv`, those that it has."""
-    table = metrics_table(path)
-    units = {name: name.rpartition("/")[2] for name in table if name.startswith("train/kl_unit/")}
-    layers = {name: name.rpartition("/")[2] for name in table if "/dead_features/" in name}
+def training_curves(path: Path, table: Sequence[LatentUnit] = ()) -> list[Plot]:
+    """Draw the curves of a `metrics.csv`, those that it has; a unit is called what the latent table calls it."""
+    found = metrics_table(path)
+    layers = {name: name.rpartition("/")[2] for name in found if "/dead_features/" in name}
     wanted = [
         ("Reconstruction", "nats", {"train/reconstruction": "training", "val/reconstruction": "held out"}),
         ("KL", "nats", {f"train/{name}": label for name, label in _NATS.items()}),
-        ("KL of each unit", "nats", units),
         ("MIG", "", {"scores/mig": "MIG"}),
         ("Dead features", "share of a layer", layers),
         ("Speed", "images/s", {"train/images_per_second": "images/s"}),
     ]
     drawn = {name for _, _, names in wanted for name in names} | {"train/loss"}
+    drawn |= {name for name in found if name.startswith("train/kl_unit/")}
     # Whatever else the objective logs, such as its β, where that changes.
-    others = [name for name in table if name.startswith("train/") and name not in drawn and np.ptp(table[name].values)]
-    wanted[3:3] = [(name.removeprefix("train/").replace("_", " "), "", {name: name}) for name in others]
+    others = [name for name in found if name.startswith("train/") and name not in drawn and np.ptp(found[name].values)]
+    wanted[2:2] = [(name.removeprefix("train/").replace("_", " "), "", {name: name}) for name in others]
     plots = []
     for title, unit, names in wanted:
-        lines = {label: _averaged(table[name]) for name, label in names.items() if name in table}
-        if lines and max(len(steps) for steps, _ in lines.values()) > 1:
-            plots.append(_curves(title, unit, lines))
+        shown = {label: averaged(found[name]) for name, label in names.items() if name in found}
+        lines = {
+            label: _Line(*column, INK if label in _WANTED else colour(n), label in _WANTED)
+            for n, (label, column) in enumerate(shown.items())
+        }
+        plots += _curves(title, unit, lines)
+    plots[2:2] = _curves("KL of each unit", "nats", _units(found, table))
     return plots
 
 
-def _averaged(column: Column) -> Column:
+def _units(found: Mapping[str, Column], table: Sequence[LatentUnit]) -> dict[str, _Line]:
+    """A line a unit, idle ones grey and behind the others."""
+    columns = {name.rpartition("/")[2]: found[name] for name in found if name.startswith("train/kl_unit/")}
+    known = {str(row.unit): row for row in table}
+    in_order = [*known, *columns]
+    active = [unit for unit in sorted(columns, key=in_order.index) if unit not in known or known[unit].active]
+    idle = {unit: _Line(*averaged(columns[unit]), GREY) for unit in columns if unit not in active}
+    lines = {f"{unit}: {caption(known[unit])}": line for unit, line in idle.items()}
+    for n, unit in enumerate(active):
+        label = f"{unit}: {caption(known[unit])}" if unit in known else unit
+        lines[label] = _Line(*averaged(columns[unit]), colour(n))
+    return lines
+
+
+def averaged(column: Column, points: int = _MOST_POINTS) -> Column:
     """Average a column to few points."""
-    blocks = min(len(column.steps), _MOST_POINTS)
+    blocks = min(len(column.steps), points)
     return Column(*(np.array([part.mean() for part in np.array_split(axis, blocks)]) for axis in column))
 
 
-def _curves(title: str, unit: str, lines: Mapping[str, Column]) -> Plot:
-    def draw(axes: Axes) -> None:
-        for label, (steps, values) in lines.items():
-            axes.plot(steps, values, label=label, linewidth=1.2, marker="o" if len(steps) < 12 else "", markersize=3)
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-        if len(lines) > 1:
-            axes.legend(ncols=2 if len(lines) > 4 else 1, fontsize=7.5, handlelength=1.2, columnspacing=1)
+def _curves(title: str, unit: str, lines: Mapping[str, _Line]) -> list[Plot]:
+    """Draw lines over the steps, where there is more than a point of one."""
+    if not lines or max(len(line.steps) for line in lines.values()) < 2:
+        return []
 
-    ends = ", ".join(f"{label} from {values[0]:.3g} to {values[-1]:.3g}" for label, (_, values) in lines.items())
+    def draw(axes: Axes) -> None:
+        for line in lines.values():
+            marker = "o" if len(line.steps) < 12 else ""
+            width, style = (0.8 if line.colour == GREY else 1.3), ("--" if line.dashed else "-")
+            axes.plot(line.steps, line.values, style, color=line.colour, lw=width, marker=marker, ms=3)
+        steps_below(axes)
+
+    ends = ", ".join(f"{label} from {line.values[0]:.3g} to {line.values[-1]:.3g}" for label, line in lines.items())
     title = f"{title} ({unit})" if unit else title
-    return _plot(title, f"{title} over {lines[next(iter(lines))][0][-1]:,.0f} steps: {ends}", draw)
+    coloured = [(line.colour, label) for label, line in lines.items() if line.colour != GREY]
+    grey = [(GREY, "idle")] if len(coloured) < len(lines) else []
+    last = next(iter(lines.values())).steps[-1]
+    return [plot(title, f"{title} over {last:,.0f} steps: {ends}", draw, coloured + grey)]
 
 
-def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Sequence[float]]]) -> Plot:
-    """What came of each value of a swept key: a point for each job, a line through the means.
-
-    Args:
-        name: of what came of it.
-        key: that was swept.
-        values: its, in the order of the command; numbers stand at their place, logarithmic where they span decades.
-        lines: for each label, the results of each value.
-    """
-    values = [value for value in values if any(value in results for results in lines.values())]
-    numbers = _numbers(values)
-    place = dict(zip(values, numbers if numbers is not None else range(len(values)), strict=True))
-
-    def draw(axes: Axes) -> None:
-        for colour, results in enumerate(lines.values()):
-            where = sorted(results, key=place.__getitem__)
-            if len(values) <= _MOST_VALUES:
-                means = [np.mean(results[value]) for value in where]
-                axes.plot([place[value] for value in where], means, color=f"C{colour % 10}", linewidth=1.2)
-            for value in where:
-                axes.plot([place[value]] * len(results[value]), results[value], "o", color=f"C{colour % 10}", ms=3.5)
-        if numbers is None:
-            axes.set_xticks(range(len(values)), [_short(value) for value in values])
-            if sum(len(_short(value)) for value in values) > 40:
-                axes.tick_params(axis="x", rotation=30)
-        elif min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
-            axes.set_xscale("log")
-        axes.set_xlabel(key)
-
-    means = "; ".join(
-        f"{f'{label}, ' if label else ''}{value}: {np.mean(found):.3g}"
-        for label, results in lines.items()
-        for value, found in results.items()
-    )
-    plot = _plot(name.replace("_", " "), f"Mean {name} by {key}: {means}", draw)
-    colours = matplotlib.colormaps["tab10"].colors
-    legend = ((matplotlib.colors.to_hex(colours[n % 10]), label) for n, label in enumerate(lines) if len(lines) > 1)
-    return replace(plot, legend=tuple(legend))
+def steps_below(axes: Axes) -> None:
+    """Label the horizontal axis as steps."""
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= 14 else f"{value[:6]}…{value[-7:]}"
-
-
-def history(name: str, values: Sequence[float], maximize: bool) -> Plot:
-    """A search's trials, NaN for one that failed or whose score isn't defined, and the best so far."""
-    best = (np.fmax if maximize else np.fmin).accumulate(np.array(values, dtype=float))
+def histogram(code: np.ndarray) -> Plot:
+    """Draw where a unit's latents (N,) lie, drawn from the posteriors, beside the prior N(0, 1)."""
+    heights, _ = np.histogram(code, _CODES)
+    at = np.linspace(_CODES[0], _CODES[-1], 121)
 
     def draw(axes: Axes) -> None:
-        axes.plot(values, "o", ms=3.5, label="trial")
-        axes.step(range(len(best)), best, where="post", linewidth=1.2, label="best so far")
-        axes.set_xlabel("trial")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-        axes.legend(fontsize=7.5)
+        axes.stairs(heights / len(code) / (_CODES[1] - _CODES[0]), _CODES, fill=True, color=colour(0), alpha=0.6)
+        axes.plot(at, np.exp(-(at**2) / 2) / math.sqrt(2 * math.pi), color=INK, lw=1.1)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
 
-    found = "none of them defined" if np.isnan(best[-1]) else f"the best {best[-1]:.3g}"
-    return _plot(f"{name} over the search", f"{name} of {len(values)} trials, {found}", draw)
-
-
-def _numbers(values: Sequence[str]) -> list[float] | None:
-    """The values as numbers, where all are."""
-    try:
-        return [float(value) for value in values]
-    except ValueError:
-        return None
+    beyond = np.mean((code < _CODES[0]) | (code > _CODES[-1]))
+    alt = f"mean {signed(code.mean())}, deviation {code.std():.2f}"
+    return plot("", alt + (f", {beyond:.0%} beyond ±4" if beyond >= 0.005 else ""), draw, size=(2.4, 1.3))
 
 
 def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[Plot]:
     """Draw how the mean of a unit moves with each factor, all else averaged: after Fig. 7 of Burgess et al. (2018).
 
     A map of the positions, where two factors are positions, and a curve for each other factor, with a line for each
-    class of the first category that has few enough for a legend.
+    class of the first category that has few enough for a legend. A map of a sample has as few cells as it takes to have
+    forty images in each.
 
     Args:
         code: the unit's posterior means, (N,).
@@ -179,7 +149,12 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     known = factors.value_names.get(category) if category else None
     kind_names = known or [f"{category} {k}" for k in range(kinds.max() + 1)]
     means = {name: _cell_means(code, kinds, at[name]) for name in varying if name != category or len(varying) == 1}
-    place = _cell_means(code, at[positions[1]], at[positions[0]]) if positions else None
+    place, width = None, 1
+    if positions:
+        x, y = (at[name] for name in positions)
+        if len(code) < math.prod(factors.sizes):
+            width = math.ceil(math.sqrt(_IMAGES_A_CELL * (x.max() + 1) * (y.max() + 1) / len(code)))
+        place = _cell_means(code, y // width, x // width)
     shown = [*means.values(), *([] if place is None else [place])]
     if not shown:
         return []
@@ -189,28 +164,28 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     if place is not None:
 
         def draw_map(axes: Axes) -> None:
-            image = axes.imshow(place, cmap="RdBu_r", vmin=low, vmax=high)
+            rows, columns = (cells * width - 0.5 for cells in place.shape)
+            image = axes.imshow(place, cmap="RdBu_r", vmin=low, vmax=high, extent=(-0.5, columns, rows, -0.5))
             axes.set(xlabel=factors.label(positions[0]), ylabel=factors.label(positions[1]))
             axes.figure.colorbar(image, ax=axes, shrink=0.85).outline.set_visible(False)
 
-        plots.append(_plot("position", f"{_course(place)} over the positions", draw_map))
+        plots.append(plot("position", f"{_course(place)} over the positions", draw_map))
     for name, cells in means.items():
 
         def draw_curve(axes: Axes, cells: np.ndarray = cells, name: str = name) -> None:
             for kind, line in enumerate(cells):
-                axes.plot(line, label=kind_names[kind], linewidth=1.4)
-            axes.set(xlabel=f"{name} (class)", ylim=(low, high))
+                axes.plot(line, color=colour(kind), linewidth=1.4)
+            axes.set(xlabel=f"{factors.label(name)} (class)", ylim=(low, high))
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
-            if len(cells) > 1:
-                axes.legend(fontsize=7.5)
 
         lines = f", one line a {category}" if category else ""
-        plots.append(_plot(name, f"{_course(cells)} over {name}{lines}", draw_curve))
+        legend = [(colour(kind), kind_names[kind]) for kind in range(len(cells))]
+        plots.append(plot(factors.label(name), f"{_course(cells)} over {name}{lines}", draw_curve, legend))
     return plots
 
 
 def _course(cells: np.ndarray) -> str:
-    return f"mean code from {np.nanmin(cells):+.2f} to {np.nanmax(cells):+.2f}"
+    return f"mean code from {signed(np.nanmin(cells))} to {signed(np.nanmax(cells))}"
 
 
 def _cell_means(code: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -220,14 +195,3 @@ def _cell_means(code: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
     counts = np.bincount(cells, minlength=shape[0] * shape[1])
     sums = np.bincount(cells, weights=code, minlength=shape[0] * shape[1])
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0).reshape(shape)
-
-
-def _plot(title: str, alt: str, draw: Callable[[Axes], None]) -> Plot:
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.6, 2.5), layout="constrained")
-        draw(figure.subplots())
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    return Plot(title, alt, svg)

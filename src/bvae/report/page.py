@@ -1,36 +1,38 @@
 from __future__ import annotations
 
-import base64
 import platform
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from bvae.evaluation import Evaluation
-from bvae.evaluation.latent_table import caption
+from bvae.evaluation.latent_table import caption, finding
+from bvae.evaluation.numbers import nats, readable, signed, significant
 from bvae.evaluation.pictures import COLUMNS, TRAVERSAL_RANGE, columns_of
-from bvae.evaluation.scores import readable
+from bvae.evaluation.scores import chance_of, label_of
 from bvae.files import atomic_write
 from bvae.metrics import ACTIVE_BELOW
 from bvae.report import figures
+from bvae.report.strips import film, strip
+from bvae.runs import job as jobs
 
 _SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer.max_steps", "trainer.precision")
 _MOST_RESPONSES = 12  # units whose responses are drawn
-_GAP = 3  # pixels between pictures of a strip
 
 
 def environment() -> Environment:
     """Set up the pages' templates."""
     loader = PackageLoader("bvae.report", ".")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters |= {"readable": readable, "signed": signed, "significant": significant, "nats": nats}
+    return found
 
 
 def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
@@ -45,37 +47,42 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
     run = folder if run is None else run
     active = [row.unit for row in found.table if row.active][:_MOST_RESPONSES]
     settings, config = _configuration(run / ".hydra")
-    metrics = run / "metrics.csv"
-    means = found.codes.mean.double().numpy()
+    codes = found.codes
+    means = codes.mean.double().numpy()
+    latents = codes.sample(seed=0).double().numpy() if codes.log_variance is not None else None
     page = (
         environment()
         .get_template("page.html")
         .render(
             title=title_of(run),
+            finding=finding(found.table, found.factors),
             folder=folder.name,
             date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            versions={name: version(name) for name in ("bvae", "torch", "lightning")}
-            | {"Python": platform.python_version()},
+            about=_about(run, found),
             found=found,
             n=len(means),
-            has_posterior=found.codes.log_variance is not None,
+            has_posterior=codes.log_variance is not None,
             captions={row.unit: caption(row) for row in found.table},
             factors=found.factors.names if found.factors else (),
+            given=found.table[0].given if found.table else "",
+            has_picture=any(row.variance_at_picture == row.variance_at_picture for row in found.table),
             active_below=ACTIVE_BELOW,
-            readable=readable,
+            label_of=label_of,
+            chances={score.name: chance_of(score.name, found.factors) for score in found.scores},
             settings=settings,
             config=config,
-            curves=figures.training_curves(metrics),
-            gif=_uri("image/gif", found.gif.read_bytes()) if found.gif else None,
+            curves=figures.training_curves(run / "metrics.csv", found.table),
             ticks=np.linspace(*TRAVERSAL_RANGE, COLUMNS),
-            strips=dict(enumerate(map(_strip, columns_of(found.traversals)))) if found.traversals is not None else {},
+            strips=dict(enumerate(map(strip, columns_of(found.traversals)))) if found.traversals is not None else {},
+            films=dict(enumerate(map(film, found.traversals))) if found.traversals is not None else {},
             reconstructions=[
-                (label, _strip(frames))
-                for label, frames in (("original", found.originals), ("reconstruction", found.reconstructions))
-                if frames is not None
+                strip(frames) for frames in (found.originals, found.reconstructions) if frames is not None
             ],
+            examples=[(kind, strip(kind.originals), strip(kind.reconstructions)) for kind in found.examples],
+            samples=[strip(row) for row in np.split(found.samples, 2)] if found.samples is not None else [],
+            histograms={unit: figures.histogram(latents[:, unit]) for unit in active} if latents is not None else {},
             responses={
-                unit: figures.responses(means[:, unit], found.codes.factors.numpy(), found.factors)
+                unit: figures.responses(means[:, unit], codes.factors.numpy(), found.factors)
                 for unit in active
                 if found.factors
             },
@@ -89,9 +96,28 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
 
 def title_of(run: Path) -> str:
     """Call a run by its overrides, or by its folder, and another file by its path."""
+    return " ".join(_overrides(run)) or (run.name if run.is_dir() else str(run))
+
+
+def _overrides(run: Path) -> list[str]:
     recorded = run / ".hydra" / "overrides.yaml"
-    overrides = yaml.safe_load(recorded.read_text(encoding="utf-8")) if recorded.is_file() else []
-    return " ".join(overrides) or (run.name if run.is_dir() else str(run))
+    return yaml.safe_load(recorded.read_text(encoding="utf-8")) if recorded.is_file() else []
+
+
+def _about(run: Path, found: Evaluation) -> dict[str, str]:
+    """Say how the model was made: the command, how long it took, on what and from which code."""
+    job = jobs.read(run)
+    about = {"command": f"python train.py {shlex.join(_overrides(run))}"} if (run / ".hydra").is_dir() else {}
+    if job is not None:
+        minutes, seconds = divmod(round(job.duration()), 60)
+        hours, minutes = divmod(minutes, 60)
+        about["duration"] = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+        about |= {"hardware": job.machine, "commit": job.commit}
+    about |= {f"{name}'s parameters": f"{number:,}" for name, number in found.parameters.items()}
+    about |= {key: f"{value:,}" if isinstance(value, int) else str(value) for key, value in found.source.items()}
+    versions = {name: version(name) for name in ("bvae", "torch", "lightning")} | {"Python": platform.python_version()}
+    about["versions"] = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return {name: value for name, value in about.items() if value}
 
 
 def _configuration(folder: Path) -> tuple[dict[str, Any], str]:
@@ -114,20 +140,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not key.startswith("_") and value is not None:
             flat[prefix + key] = value
     return flat
-
-
-def _strip(frames: np.ndarray) -> str:
-    """Lay pixels (N, H, W, C) side by side, as a PNG with gaps to see the page through."""
-    n, height, width, channels = frames.shape
-    canvas = np.zeros((height, n * (width + _GAP) - _GAP, channels + 1), dtype=np.uint8)
-    for column, frame in enumerate(frames):
-        start = column * (width + _GAP)
-        canvas[:, start : start + width, :-1] = frame
-        canvas[:, start : start + width, -1] = 255
-    buffer = BytesIO()
-    Image.fromarray(canvas, mode="LA" if channels == 1 else "RGBA").save(buffer, format="png", optimize=True)
-    return _uri("image/png", buffer.getvalue())
-
-
-def _uri(kind: str, contents: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(contents).decode()}"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bvae.files import atomic_write, take_lock
+from bvae.runs.surroundings import commit, machine
 
 _FILE = "job.json"
 
@@ -22,6 +23,13 @@ class Job:
     status: str  # running, finished, failed, or stopped by a signal; a killed run's stays at running
     seconds: float = 0.0  # of all its segments
     error: str = ""  # in one sentence
+    began: float = 0.0  # when its last segment did, in seconds since 1970
+    machine: str = ""  # that this segment is made on
+    commit: str = ""  # of the code
+
+    def duration(self) -> float:
+        """Seconds of all its segments, of the one that is under way up to now."""
+        return self.seconds + (max(time.time() - self.began, 0.0) if self.status == "running" and self.began else 0.0)
 
 
 def read(folder: Path) -> Job | None:
@@ -42,7 +50,8 @@ def _write(folder: Path, record: Job) -> None:
 def recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
     """Record a run while it is under way, and what became of it afterwards."""
     before = read(folder)
-    record = Job(tuple(overrides), "running", before.seconds if before else 0.0)
+    seconds = before.seconds if before else 0.0
+    record = Job(tuple(overrides), "running", seconds, began=time.time(), machine=machine(), commit=commit())
     _write(folder, record)
     start = time.monotonic()
 

@@ -26,6 +26,7 @@ FACTORS = FactorGrid(
     positions=("posX", "posY"),
     angles=("orientation",),
     categories=("shape",),
+    quoted=(1, 2, 5, 0, 0),  # by github.com/miyosuda/disentangled_vae: an ellipse in the corner
 )
 NUM_IMAGES = int(np.prod(FACTOR_SIZES))
 IMAGE_SIZE = 64

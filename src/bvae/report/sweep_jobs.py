@@ -1,0 +1,131 @@
+"""A sweep's jobs: what each differs in from the others, and what came of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from bvae.evaluation import scores
+from bvae.metrics import unsupervised_disentanglement_ranking
+from bvae.runs import job as jobs
+from bvae.runs.job import Job
+from bvae.runs.metrics_table import metrics_table
+
+TERMS = ("loss", "reconstruction", "kl")
+SEED = "seed"
+_LAST_ROWS = 10  # of metrics.csv, that a final term is the mean of
+_INFORMATIVE = 0.01  # nats of KL, from which on UDR counts a unit (Duan et al. 2020)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job of a sweep."""
+
+    folder: Path
+    job: Job
+    keys: Mapping[str, str]  # its overrides
+    step: int | None = None
+    terms: Mapping[str, float] = field(default_factory=dict)  # nats
+    units: tuple[tuple[int, str], ...] | None = None  # the active ones, with their names; None where it has no table
+    scores: Mapping[str, float] = field(default_factory=dict)
+    directions: Mapping[str, bool | None] = field(default_factory=dict)  # of the scores: whether higher is better
+
+    @property
+    def active(self) -> int | None:
+        """How many units are active."""
+        return None if self.units is None else len(self.units)
+
+    @property
+    def results(self) -> dict[str, float]:
+        """The scores, MIG first, and the final terms but for the loss, whose weights differ."""
+        first = {"mig": self.scores["mig"]} if "mig" in self.scores else {}
+        active = {} if self.active is None else {"active": float(self.active)}
+        return first | active | dict(self.scores) | {t: v for t, v in self.terms.items() if t != "loss"}
+
+    @property
+    def setting(self) -> tuple[tuple[str, str], ...]:
+        """What it shares with the jobs that have another seed."""
+        return tuple((key, value) for key, value in self.keys.items() if key != SEED)
+
+
+def read_rows(sweep: Path) -> list[Row]:
+    """Read the jobs of a sweep; where finished jobs differ in their seeds alone, their scores have UDR too.
+
+    Final terms are means over the last ten rows of `metrics.csv`.
+    """
+    return _ranked([_read(folder) for folder in jobs.jobs_of(sweep)])
+
+
+def _read(folder: Path) -> Row:
+    job = jobs.read(folder) or Job((), "running")
+    keys = dict(override.lstrip("+").partition("=")[::2] for override in job.overrides)
+    step, terms = _end(folder / "metrics.csv")
+    units = None
+    if (folder / "latents.csv").is_file():
+        with (folder / "latents.csv").open(newline="", encoding="utf-8") as file:
+            units = tuple(
+                (int(row["unit"]), row.get("name", "")) for row in csv.DictReader(file) if row["active"] == "True"
+            )
+    found = [score for score in scores.read_json(folder / "scores.json") if np.isfinite(score.value)]
+    values = {score.name: score.value for score in found}
+    return Row(folder, job, keys, step, terms, units, values, {score.name: score.higher_is_better for score in found})
+
+
+def _end(path: Path) -> tuple[int | None, dict[str, float]]:
+    """Read the last step and the final terms of a `metrics.csv`."""
+    table = metrics_table(path)
+    if "train/loss" not in table:
+        return None, {}
+    terms = {term: float(table[f"train/{term}"].values[-_LAST_ROWS:].mean()) for term in TERMS}
+    return int(table["train/loss"].steps[-1]), terms
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """Add the UDR to the rows whose setting was run with other seeds too."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row.job.status == "finished" and SEED in row.keys and (row.folder / "codes.npz").is_file():
+            groups.setdefault(row.setting, []).append(row)
+    udr: dict[Path, float] = {}
+    for group in groups.values():
+        codes = [_arrays(row.folder / "codes.npz") for row in group]
+        if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
+            values = unsupervised_disentanglement_ranking(
+                [arrays["codes"] for arrays in codes],
+                # A model without an active unit has nothing to be ranked by, whatever its noise is like.
+                [(arrays["kl"] > _INFORMATIVE) & (row.active != 0) for arrays, row in zip(codes, group, strict=True)],
+            )
+            udr |= {row.folder: float(v) for row, v in zip(group, values, strict=True) if np.isfinite(v)}
+    return [replace(row, scores={**row.scores, "udr": udr[row.folder]}) if row.folder in udr else row for row in rows]
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:  # a sweep may have more jobs than a process may have open files
+        return dict(file)
+
+
+def swept_keys(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The keys whose values differ between the jobs, with those values in the order of the command."""
+    keys = dict.fromkeys(key for row in rows for key in row.keys)
+    values = {key: list(dict.fromkeys(row.keys.get(key, "") for row in rows)) for key in keys}
+    return {key: found for key, found in values.items() if len(found) > 1}
+
+
+def settings_of(rows: Sequence[Row]) -> dict[tuple, list[Row]]:
+    """Group the finished jobs by what they share with those of other seeds."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if row.job.status == "finished":
+            groups.setdefault(row.setting, []).append(row)
+    return groups
+
+
+def direction_of(name: str, rows: Sequence[Row]) -> bool | None:
+    """Whether a result is better the higher it is; None where neither is better."""
+    if name in ("reconstruction", "udr"):
+        return name == "udr"
+    return next((row.directions[name] for row in rows if name in row.directions), None)
