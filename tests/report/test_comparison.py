@@ -148,6 +148,7 @@ def test_a_search_has_a_title_of_one_line_and_no_legend_of_its_trials(tmp_path):
     page = (tmp_path / "sweep.html").read_text()
     assert "<h1>loss.gamma (6 values) optimizer.lr (6 values)</h1>" in page
     assert 'class="legend"' not in page
+    assert '<td class="key">0.000114</td>' in page  # of 0.00011428571428571428
 
 
 def test_a_legend_stands_beside_the_plot_where_it_takes_no_room_from_the_axes(tmp_path):

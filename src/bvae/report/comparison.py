@@ -66,6 +66,7 @@ def compare(sweep: Path) -> list[Row]:
             date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
             rows=[(row, _report(row), thumbnail(row.folder, [unit for unit, _ in row.units or ()])) for row in rows],
             swept=swept,
+            rounded=_rounded,
             shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
             terms=TERMS,
             names=[name for name in names if name != "mig"],
@@ -122,11 +123,19 @@ def _columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
         ("job", [row.folder.name for row in rows]),
         *((name, numbers[name]) for name in ("MIG", "active")),
         ("status", statuses),
-        *((short[key], [escape(row.keys.get(key, "")) for row in rows]) for key in swept),
+        *((short[key], [escape(_rounded(row.keys.get(key, ""))) for row in rows]) for key in swept),
         *((name, numbers[name]) for name in ("rec", "KL", "UDR")),
         ("min", [f"{row.job.seconds / 60:.1f}" for row in rows]),
     ]
     return [(name, cells) for name, cells in columns if name not in _SHOWN or any(cell != "–" for cell in cells)]
+
+
+def _rounded(value: str) -> str:
+    """Shorten the digits of a number that a search has drawn; what a person types stays as it is."""
+    try:
+        return significant(float(value), 3) if len(value) > 8 else value
+    except ValueError:
+        return value
 
 
 def _cell(value: float | None) -> str:
