@@ -57,7 +57,17 @@ def test_a_run_leaves_its_files(run):
             assert getattr(picture, "n_frames", 1) > 1 or name.endswith("png")
     with (output / "latents.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi"]
+    assert list(rows[0]) == [
+        "unit",
+        "variance",
+        "kl",
+        "active",
+        "factor",
+        "correlation",
+        "normalized_mi",
+        "name",
+        "variance_at_picture",
+    ]
     assert sorted(int(row["unit"]) for row in rows) == list(range(10))
     with (output / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
