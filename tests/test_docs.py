@@ -97,10 +97,10 @@ def test_commands_compose(tmp_path):
         program, *words = shlex.split(line.replace("…", "some"), comments=True)
         if program == "make":
             assert {word for word in words if re.fullmatch("[a-z-]+", word)} <= set(TARGETS), line
-            words = [word for part in words if part.startswith("ARGS=") for word in shlex.split(part[5:])]
-            if "train" not in line or not words:
+            overrides = [word for part in words if part.startswith("ARGS=") for word in shlex.split(part[5:])]
+            if "train" not in words or not overrides:
                 continue
-            words = ["train.py", "experiment=quick", *words]
+            words = ["train.py", "experiment=quick", *overrides]
         config = "config" if words[0] == "train.py" else "evaluate"
         typed = [word for word in words[1:] if not word.startswith("-") and word not in ("some", "job")]
         overrides = []
