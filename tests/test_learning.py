@@ -24,6 +24,7 @@ def discs() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_hue_and_positions_of_coloured_discs_get_a_unit_each(train, tmp_path):
+    """With seed 0. With seeds 1 and 2 the positions get a unit each, and the hue's stays at the prior."""
     images, factors = discs()
     np.savez(tmp_path / "discs.npz", images=images, factors=factors, factor_names=["hue", "x", "y"])
     ended = train(
