@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from bvae.files import atomic_write
 from bvae.metrics import ACTIVE_BELOW
 from bvae.report import search as searches
 from bvae.report import sweep_figures as figures
-from bvae.report.page import environment
+from bvae.report.page import write_page
 from bvae.report.plots import Plot
 from bvae.report.strips import thumbnail
 from bvae.report.sweep_jobs import SEED, TERMS, Row, direction_of, read_rows, settings_of, swept_keys
@@ -55,39 +54,32 @@ def compare(sweep: Path) -> list[Row]:
     search = searches.read(rows[0].folder)
     grouped = settings_of(rows)
     spreads = {setting: _spreads(group) for setting, group in grouped.items()}
-    page = (
-        environment()
-        .get_template("sweep.html")
-        .render(
-            title=f"Search for {label_of(search.score)}, {len(search.values)} trials"
-            if search
-            else _title(swept, sweep),
-            folder=sweep.name,
-            date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            rows=[(row, _report(row), thumbnail(row.folder, [unit for unit, _ in row.units or ()])) for row in rows],
-            swept=swept,
-            rounded=_rounded,
-            shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
-            terms=TERMS,
-            names=[name for name in names if name != "mig"],
-            best=_best([row for row in rows if row.job.status == "finished"], lambda row: row.results, rows),
-            settings=[(dict(setting), len(group), spreads[setting]) for setting, group in grouped.items()],
-            best_settings=[
-                (dict(setting), name)
-                for name, setting in _best(
-                    list(grouped), lambda setting: {name: mean for name, (mean, _) in spreads[setting].items()}, rows
-                ).items()
-            ],
-            titles={name: label_of(name, direction_of(name, rows)) for row in rows for name in row.results},
-            active_below=ACTIVE_BELOW,
-            search=searches.plots(search) if search else [],
-            distributions=_distributions(rows, swept),
-            curves=figures.curves(_labels(rows)),
-            plots=_plots(rows, swept),
-        )
+    write_page(
+        sweep / "sweep.html",
+        "sweep.html",
+        title=f"Search for {label_of(search.score)}, {len(search.values)} trials" if search else _title(swept, sweep),
+        folder=sweep.name,
+        rows=[(row, _report(row), thumbnail(row.folder, [unit for unit, _ in row.units or ()])) for row in rows],
+        swept=swept,
+        rounded=_rounded,
+        shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
+        terms=TERMS,
+        names=[name for name in names if name != "mig"],
+        best=_best([row for row in rows if row.job.status == "finished"], lambda row: row.results, rows),
+        settings=[(dict(setting), len(group), spreads[setting]) for setting, group in grouped.items()],
+        best_settings=[
+            (dict(setting), name)
+            for name, setting in _best(
+                list(grouped), lambda setting: {name: mean for name, (mean, _) in spreads[setting].items()}, rows
+            ).items()
+        ],
+        titles={name: label_of(name, direction_of(name, rows)) for row in rows for name in row.results},
+        active_below=ACTIVE_BELOW,
+        search=searches.plots(search) if search else [],
+        distributions=_distributions(rows, swept),
+        curves=figures.curves(_labels(rows)),
+        plots=_plots(rows, swept),
     )
-    with atomic_write(sweep / "sweep.html") as partial:
-        partial.write_text(page, encoding="utf-8")
     return rows
 
 

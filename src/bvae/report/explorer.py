@@ -9,7 +9,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from bvae.data.image_set import FactorGrid, Factors
 from bvae.evaluation import pictures
 from bvae.evaluation.codes import serve
 from bvae.evaluation.latent_table import LatentUnit, caption
-from bvae.files import atomic_write
 from bvae.model import VAE
 from bvae.report import network
-from bvae.report.page import environment
+from bvae.report.page import write_page
 
 _PICTURES = 4_000  # of the dataset, at most
 _BYTES = 16_000_000  # of their values; those of black and white ones take an eighth in the page
@@ -88,19 +86,14 @@ def explore(path: Path, models: Sequence[Explored], datamodule: LightningDataMod
         "factors": _factors(getattr(datamodule, "factors", None), found),
         "models": described,
     }
-    page = (
-        environment()
-        .get_template("explorer.html")
-        .render(
-            title=" and ".join(model.title for model in models),
-            date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            about=json.dumps(about).replace("<", "\\u003c"),  # a title that ends the script would end it
-            blobs=blobs,
-            models=models,
-        )
+    write_page(
+        path,
+        "explorer.html",
+        title=" and ".join(model.title for model in models),
+        about=json.dumps(about).replace("<", "\\u003c"),  # a title that ends the script would end it
+        blobs=blobs,
+        models=models,
     )
-    with atomic_write(path) as partial:
-        partial.write_text(page, encoding="utf-8")
 
 
 def _compressed(array: np.ndarray | bytes, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> str:

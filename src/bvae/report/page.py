@@ -27,12 +27,21 @@ _SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer
 _MOST_RESPONSES = 12  # units whose responses are drawn
 
 
-def environment() -> Environment:
+def _environment() -> Environment:
     """Set up the pages' templates."""
     loader = PackageLoader("bvae.report", ".")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.filters |= {"readable": readable, "signed": signed, "significant": significant, "nats": nats}
     return found
+
+
+def write_page(path: Path, template: str, **shown: Any) -> None:
+    """Fill a template, with the date besides, into a file."""
+    page = (
+        _environment().get_template(template).render(date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}", **shown)
+    )
+    with atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
@@ -50,47 +59,40 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
     codes = found.codes
     means = codes.mean.double().numpy()
     latents = codes.sample(seed=0).double().numpy() if codes.log_variance is not None else None
-    page = (
-        environment()
-        .get_template("page.html")
-        .render(
-            title=title_of(run),
-            finding=finding(found.table, found.factors),
-            folder=folder.name,
-            date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-            about=_about(run, found),
-            found=found,
-            n=len(means),
-            has_posterior=codes.log_variance is not None,
-            captions={row.unit: caption(row) for row in found.table},
-            factors=found.factors.names if found.factors else (),
-            given=found.table[0].given if found.table else "",
-            has_picture=any(row.variance_at_picture == row.variance_at_picture for row in found.table),
-            active_below=ACTIVE_BELOW,
-            label_of=label_of,
-            chances={score.name: chance_of(score.name, found.factors) for score in found.scores},
-            settings=settings,
-            config=config,
-            curves=figures.training_curves(run / "metrics.csv", found.table),
-            ticks=np.linspace(*TRAVERSAL_RANGE, COLUMNS),
-            strips=dict(enumerate(map(strip, columns_of(found.traversals)))) if found.traversals is not None else {},
-            films=dict(enumerate(map(film, found.traversals))) if found.traversals is not None else {},
-            reconstructions=[
-                strip(frames) for frames in (found.originals, found.reconstructions) if frames is not None
-            ],
-            examples=[(kind, strip(kind.originals), strip(kind.reconstructions)) for kind in found.examples],
-            samples=[strip(row) for row in np.split(found.samples, 2)] if found.samples is not None else [],
-            histograms={unit: figures.histogram(latents[:, unit]) for unit in active} if latents is not None else {},
-            responses={
-                unit: figures.responses(means[:, unit], codes.factors.numpy(), found.factors)
-                for unit in active
-                if found.factors
-            },
-        )
-    )
     path = folder / "report.html"
-    with atomic_write(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_page(
+        path,
+        "page.html",
+        title=title_of(run),
+        finding=finding(found.table, found.factors),
+        folder=folder.name,
+        about=_about(run, found),
+        found=found,
+        n=len(means),
+        has_posterior=codes.log_variance is not None,
+        captions={row.unit: caption(row) for row in found.table},
+        factors=found.factors.names if found.factors else (),
+        given=found.table[0].given if found.table else "",
+        has_picture=any(row.variance_at_picture == row.variance_at_picture for row in found.table),
+        active_below=ACTIVE_BELOW,
+        label_of=label_of,
+        chances={score.name: chance_of(score.name, found.factors) for score in found.scores},
+        settings=settings,
+        config=config,
+        curves=figures.training_curves(run / "metrics.csv", found.table),
+        ticks=np.linspace(*TRAVERSAL_RANGE, COLUMNS),
+        strips=dict(enumerate(map(strip, columns_of(found.traversals)))) if found.traversals is not None else {},
+        films=dict(enumerate(map(film, found.traversals))) if found.traversals is not None else {},
+        reconstructions=[strip(frames) for frames in (found.originals, found.reconstructions) if frames is not None],
+        examples=[(kind, strip(kind.originals), strip(kind.reconstructions)) for kind in found.examples],
+        samples=[strip(row) for row in np.split(found.samples, 2)] if found.samples is not None else [],
+        histograms={unit: figures.histogram(latents[:, unit]) for unit in active} if latents is not None else {},
+        responses={
+            unit: figures.responses(means[:, unit], codes.factors.numpy(), found.factors)
+            for unit in active
+            if found.factors
+        },
+    )
     return path
 
 
