@@ -22,7 +22,7 @@ from bvae.app.allocator import keep_freed_memory
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.data import DSpritesDataModule
 from bvae.data.dsprites.render import NUM_IMAGES, render_all
-from bvae.evaluation.codes import encode, sample_images
+from bvae.evaluation.codes import encode, sample
 from bvae.metrics import (
     SAP,
     ActiveUnits,
@@ -74,7 +74,7 @@ def stages(data: DSpritesDataModule) -> dict[str, tuple[int, Callable[[], object
         "render, without the file": (NUM_IMAGES, lambda: [None for _ in render_all()]),
         "a batch of 64, loaded and unpacked": (64, lambda: data.on_after_batch_transfer(next(batches), 0)),
         "codes of the 10,000 images for evaluation, conv": (10_000, lambda: encode(vae, data)),
-        "reconstructions of 16 images": (16, lambda: vae.reconstruct(sample_images(data, 16, vae.device))),
+        "reconstructions of 16 images": (16, lambda: vae.reconstruct(sample(data, 16, vae.device)[0])),
         **{f"{metric.__name__} of 10,000 codes": (10_000, partial(score, metric)) for metric in scores},
     }
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bvae.app.allocator import keep_freed_memory
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from bvae.losses import Beta, Context, Posterior, Sample
+from bvae.model import posterior_of
 from bvae.stacked import Stacked
 
 PARTS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
@@ -40,14 +41,14 @@ def step_of(model: str, channels: int, size: int, batch_size: int, device: str, 
     def objective(batch: Tensor, noise: Tensor) -> Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=gpu):
             parameters = encoder(batch)
-        mean, log_variance = parameters.float().chunk(2, dim=2)
-        latents = Posterior(mean, log_variance).sample(noise)
+        posterior = posterior_of(parameters)
+        latents = posterior.sample(noise)
         with torch.autocast(device, torch.bfloat16, enabled=gpu):
             logits = decoder(latents)
         logits = logits.float()
         values = []
         for s, loss in enumerate(losses):
-            sample = Sample(batch[s], logits[s], Posterior(mean[s], log_variance[s]), latents[s])
+            sample = Sample(batch[s], logits[s], Posterior(posterior.mean[s], posterior.log_variance[s]), latents[s])
             values.append(loss(sample, context)["loss"])
         return torch.stack(values).sum()  # each model has the gradients of its own alone
 

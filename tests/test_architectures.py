@@ -9,7 +9,7 @@ from torch import nn
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from bvae.checkpoints.recipes import build, describe
 from bvae.data import DSpritesDataModule, render
-from bvae.evaluation.codes import sample_images
+from bvae.evaluation.codes import sample
 from bvae.losses import ELBO, Capacity, Context
 from bvae.model import WrongImages
 from bvae.training import Training
@@ -127,7 +127,7 @@ def largest_deviation(images: DSpritesDataModule, charge_offset: bool) -> float:
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     Trainer(max_steps=200, accelerator="cpu", enable_model_summary=False, **options).fit(vae, images)
     with torch.no_grad():
-        return float(vae.model.encode(sample_images(images, 1_000, vae.device)).mean.std(dim=0).max())
+        return float(vae.model.encode(sample(images, 1_000, vae.device)[0]).mean.std(dim=0).max())
 
 
 def test_an_initialisation_that_is_dead_as_published_learns_where_the_offset_is_charged(cache_dir):

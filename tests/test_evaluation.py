@@ -15,7 +15,7 @@ from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import render
 from bvae.evaluation import Scoring, codes_of, evaluate, evaluate_codes, read_codes, show
-from bvae.evaluation.codes import sample_images
+from bvae.evaluation.codes import sample
 from bvae.evaluation.features import dead_features
 from bvae.evaluation.pictures import pixels
 from bvae.losses import ELBO, Sample
@@ -53,7 +53,7 @@ def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):
     images, factors = data.all.tensors
     torch.testing.assert_close(found.codes.mean, vae.encode(images).mean, rtol=1e-4, atol=1e-5)
     # Dead features are of the sample's images, whatever the codes are of.
-    assert found.features == dead_features(vae, sample_images(data, 1_000, vae.device))
+    assert found.features == dead_features(vae, sample(data, 1_000, vae.device)[0])
     assert np.array_equal(found.codes.factors.numpy(), factors.numpy())
     (distance,) = found.scores
     assert distance.value == pytest.approx(metrics.wasserstein_correlation(found.codes.mean))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bvae.data import FACTOR_SIZES
 from bvae.data.dsprites import FACTORS
-from bvae.evaluation.codes import codes_of, encode, sample_images, variances_at_quoted_picture
+from bvae.evaluation.codes import codes_of, encode, sample, variances_at_quoted_picture
 from bvae.evaluation.latent_table import finding, latent_table, terminal_table, write_csv
 from bvae.metrics import Codes
 
@@ -112,7 +112,7 @@ def test_encoding_goes_through_the_data_modules_images(cache_dir):
     data = DSpritesDataModule(cache_dir=str(cache_dir), eval_images=600)
     data.setup()
     vae = VAE(ConvEncoder(), ConvDecoder())
-    codes, images = encode(vae, data), sample_images(data, 500, vae.device)
+    codes, images = encode(vae, data), sample(data, 500, vae.device)[0]
     assert codes.mean.shape == codes.log_variance.shape == (600, 10)
     assert np.array_equal(images[:, 0].numpy(), render(*codes.factors.numpy()[: len(images)].T))
     assert torch.allclose(codes.mean[: len(images)], vae.encode(images).mean, atol=1e-5)

@@ -71,13 +71,11 @@ def elbo_terms(vae: VAE, datamodule: LightningDataModule) -> dict[str, float]:
     return {name: total / n for name, total in sums.items()} | {"n": n}
 
 
-def sample_images(datamodule: LightningDataModule, n: int, device: torch.device) -> Tensor:
-    """Take the first n images that the data module's `predict_dataloader` serves, or all if fewer: (n, C, H, W)."""
-    return sample(datamodule, n, device)[0]
-
-
 def sample(datamodule: LightningDataModule, n: int, device: torch.device) -> tuple[Tensor, np.ndarray]:
-    """Take the images of `sample_images`, and their factors (n, K), K being 0 without."""
+    """Take the first n images that the data module's `predict_dataloader` serves, or all if fewer.
+
+    Returns images (n, C, H, W) and their factors (n, K), K being 0 without.
+    """
     batches, found = [], 0
     for batch in serve(datamodule.predict_dataloader(), datamodule, device):
         batches.append(batch)

@@ -63,11 +63,10 @@ def latent_table(codes: Codes, factors: Factors | None, quoted: np.ndarray | Non
     means, classes = codes.mean.numpy(), codes.factors.numpy()
     share, given, share_given = np.empty((means.shape[1], 0)), "", None
     if factors is not None:
-        share = mutual_information(means, classes) / np.maximum(entropy(binned(classes)), 1e-12)
-        given = category_of(factors, classes)
-    if factors is not None and given:
-        information = conditional_information(means, classes, classes[:, factors.names.index(given)])
-        share_given = information / np.maximum(entropy(binned(classes)), 1e-12)
+        whole = np.maximum(entropy(binned(classes)), 1e-12)
+        share = mutual_information(means, classes) / whole
+        if given := category_of(factors, classes):
+            share_given = conditional_information(means, classes, classes[:, factors.names.index(given)]) / whole
     if codes.log_variance is None:
         variances = kls = np.full(means.shape[1], np.nan)
         order = np.argsort(share.max(axis=1))[::-1]
