@@ -30,6 +30,11 @@ def check_room(folder: Path, size: int) -> None:
         raise OSError(f"no room in {folder}: {size / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free")
 
 
+def seen_from(folder: Path, path: Path) -> Path:
+    """Name an absolute path as seen from a folder that it lies below; another stays as it is."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
+
+
 def take_lock(descriptor: int) -> bool:
     """Lock an open file until it is closed; False where another process has it. A file system may have no locks."""
     if fcntl is not None:

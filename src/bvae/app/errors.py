@@ -56,14 +56,22 @@ def input_errors() -> Iterator[None]:
         raise InputError(sentence(error)) from error
 
 
+def in_sweep() -> bool:
+    """Whether Hydra runs this as a job of a sweep."""
+    from hydra.core.hydra_config import HydraConfig  # once Hydra runs, so that mistakes before it answer at once
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 @contextmanager
-def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
+def job(log: logging.Logger) -> Iterator[None]:
     """Log what ends the job, a mistake in a sentence and anything else with its trace.
 
     Then the program ends with status 1 or, in a sweep, JobError lets the other jobs run.
     """
     spare()  # the processes that a launcher starts come here first
-    if in_sweep and interrupts.asked() is not None:
+    if in_sweep() and interrupts.asked() is not None:
         raise JobError
     try:
         yield
@@ -78,7 +86,7 @@ def job(log: logging.Logger, in_sweep: bool) -> Iterator[None]:
             raise
     except Exception:
         log.exception("The job failed")
-    if in_sweep:
+    if in_sweep():
         raise JobError
     sys.exit(1)
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bvae.app.terminal import interruptible
 
 with interruptible():
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
     from bvae.app.targets import check_targets, import_own
     from bvae.runs.latest import folder_of
+
+if TYPE_CHECKING:
+    from lightning import LightningDataModule
 
 log = logging.getLogger("evaluate")
 SOURCES = ("run", "checkpoint", "codes")
@@ -60,6 +62,16 @@ def data_of(run: Path, overrides: list[str]) -> DictConfig:
     return config.data
 
 
+def served(data: DictConfig) -> LightningDataModule:
+    """Build the data module of a configuration, ready to serve."""
+    from bvae.app.assemble import make
+
+    datamodule = make(resume.with_absolute_paths(data))
+    datamodule.prepare_data()
+    datamodule.setup()
+    return datamodule
+
+
 def evaluate(cfg: DictConfig) -> None:
     """Score, draw and report."""
     kind, path = source(cfg)
@@ -97,10 +109,7 @@ def evaluate(cfg: DictConfig) -> None:
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
                 overrides = HydraConfig.get().overrides.task
                 chosen = any(override.startswith("data=") for override in overrides)
-                data = data_of(path, overrides) if kind == "run" and not chosen else cfg.data
-                datamodule = make(resume.with_absolute_paths(data))
-                datamodule.prepare_data()
-                datamodule.setup()
+                datamodule = served(data_of(path, overrides) if kind == "run" and not chosen else cfg.data)
             arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
             if cfg.logger.get("name"):
                 del arguments["name"]
@@ -141,7 +150,7 @@ def evaluate(cfg: DictConfig) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Evaluate what the command names."""
-    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
+    with job(log):
         evaluate(cfg)
 
 

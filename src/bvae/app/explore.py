@@ -11,12 +11,11 @@ from bvae.app.terminal import interruptible
 with interruptible():
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from omegaconf import DictConfig
 
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
-    from bvae.app.evaluate import checked_run, data_of
+    from bvae.app.evaluate import checked_run, data_of, served
     from bvae.app.targets import import_own
     from bvae.runs.latest import folder_of
 
@@ -35,15 +34,13 @@ def explore(cfg: DictConfig) -> None:
 
     # Heavy imports stand here, so that --help and mistakes in the configuration answer at once.
     from bvae import evaluation, report
-    from bvae.app.assemble import make, quiet
+    from bvae.app.assemble import quiet
     from bvae.checkpoints.load import load
 
     quiet()
     with input_errors():
         import_own(resume.conf_folders())
-        datamodule = make(resume.with_absolute_paths(data_of(runs[0], HydraConfig.get().overrides.task)))
-        datamodule.prepare_data()
-        datamodule.setup()
+        datamodule = served(data_of(runs[0], HydraConfig.get().overrides.task))
         models = []
         for run in runs:
             vae = load(run / "checkpoints" / "last.ckpt")
@@ -55,7 +52,7 @@ def explore(cfg: DictConfig) -> None:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="explore")
 def main(cfg: DictConfig) -> None:
     """Explore the runs that the command names."""
-    with job(log, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN):
+    with job(log):
         explore(cfg)
 
 

@@ -24,27 +24,14 @@ from bvae.runs import job as jobs
 from bvae.runs.latest import WORD, folder_of
 
 _HYDRAS = re.compile(r"[+~]*hydra[./=]")
-_BOOKKEEPING = (
-    "run",
-    "sweep",
-    "overwrite",
-    "run_name",
-    "run_group",
-    "run_tags",
-)  # says where a run works, not what it does
+# These say where a run works, not what it does.
+_BOOKKEEPING = ("run", "sweep", "overwrite", "run_name", "run_group", "run_tags")
 _OF_THE_BEGINNING = ("seed", "init_from", "output_dir", "sweep", "overwrite")
 _LEFT_BY_A_RUN = (
     *("checkpoints/*.ckpt", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.json", "wandb.json", "job.json", "hparams.yaml"),
     ".hydra/*.yaml",
-    *(
-        "report.html",
-        "explorer.html",
-        "latents.csv",
-        "codes.npz",
-        "reconstructions.png",
-        "traversals.png",
-        "traversals.gif",
-    ),
+    *("report.html", "explorer.html", "latents.csv", "codes.npz"),
+    *("reconstructions.png", "traversals.png", "traversals.gif"),
     *("traversals/unit_*.gif", "tensorboard/events.*"),
 )
 

@@ -16,12 +16,12 @@ from bvae.app.terminal import interruptible
 with interruptible():
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
     from hydra.utils import to_absolute_path
     from omegaconf import DictConfig, open_dict
 
     from bvae.app import interrupts, processes, resume, sweeps, together
-    from bvae.app.errors import CONF, InputError, JobError, as_typed, input_errors, job, program, run_app
+    from bvae.app.errors import CONF, InputError, JobError, as_typed, in_sweep, input_errors, job, program, run_app
+    from bvae.files import seen_from
     from bvae.runs import job as jobs
     from bvae.runs.latest import LINK, mark_latest
 
@@ -75,19 +75,13 @@ def opening(run: Run) -> str:
     """Say where a run is, on what it trains and what Ctrl-C does."""
     import torch
 
-    trainer, here = run.trainer, Path(HydraConfig.get().runtime.cwd)
+    trainer, folder = run.trainer, seen_from(Path(HydraConfig.get().runtime.cwd), run.output)
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
     threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
     beside = f", processes: {trainer.world_size}" if trainer.world_size > 1 else ""
-    folder = run.output.relative_to(here) if run.output.is_relative_to(here) else run.output
     what = "all jobs end after their step, save and draw" if in_sweep() else "it ends after the step, saves and draws"
     return f"Run: {folder}\nOn: {name}{threads}{beside}. With Ctrl-C {what}."
-
-
-def in_sweep() -> bool:
-    """Whether the run is a job of a sweep."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def conclude(run: Run, optimized_metric: str | None) -> float | None:
@@ -165,14 +159,14 @@ def name_run(cfg: DictConfig) -> None:
     cfg.run_name = cfg.run_name or " ".join([choices.model, choices.loss, *resume.own_overrides()])
     chosen = [choices.model, choices.loss, choices.experiment, f"seed={cfg.seed}"]
     cfg.run_tags = cfg.get("run_tags") or [word for word in chosen if word not in (None, "none")]
-    if run.mode == RunMode.MULTIRUN:
+    if in_sweep():
         cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Train in the folder that Hydra chose: begin there, or resume what was begun there before."""
-    with job(log, in_sweep=in_sweep()), ExitStack() as ended:
+    with job(log), ExitStack() as ended:
         if not isinstance(cfg.output_dir, str):
             raise InputError(f"output_dir must be a folder, got {cfg.output_dir}: leave it out, or use hydra.run.dir=…")
         run, output = cfg.run, Path(cfg.output_dir)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from bvae.files import atomic_write
+from bvae.files import atomic_write, seen_from
 
 if TYPE_CHECKING:
     import wandb
@@ -207,8 +207,7 @@ def _program() -> str:
         return "wandb"
     if not os.access(beside, os.X_OK):
         return f"{shlex.quote(sys.executable)} -m wandb"
-    here = Path.cwd()
-    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
+    return shlex.quote(str(seen_from(Path.cwd(), beside)))
 
 
 def finish_wandb(exit_code: int) -> list[str]:

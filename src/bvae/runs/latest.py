@@ -7,6 +7,8 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
+from bvae.files import seen_from
+
 WORD = "latest"
 LINK = Path("outputs") / WORD
 
@@ -16,8 +18,7 @@ def mark_latest(folder: Path, link: Path = LINK) -> None:
 
     A folder beside the link is named as seen from there, so that both can be moved.
     """
-    folder, beside = folder.resolve(), link.parent.resolve()
-    target = folder.relative_to(beside) if folder.is_relative_to(beside) else folder
+    target = seen_from(link.parent.resolve(), folder.resolve())
     partial = link.with_name(f".{link.name}.{platform.node()}.{os.getpid()}")
     with suppress(OSError):
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -41,5 +42,4 @@ def folder_of(key: str, name: str, link: Path = LINK) -> str:
     folder = path.resolve()
     if not folder.exists():
         raise ValueError(f"{key}={name}: {path} points at {folder}, which is gone; use {key}=outputs/…")
-    here = Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+    return str(seen_from(Path.cwd(), folder))
