@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 from lightning import Callback, Trainer
 from runs import run_folder
+from torch.optim.lr_scheduler import MultiStepLR
 
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import StepProgress, Throughput
+from bvae.captured import Captured
 from bvae.data import DSpritesDataModule
-from bvae.losses import Capacity, Context, Sample
+from bvae.losses import DIP2, ELBO, BetaTC, Capacity, Context, Control, Factor, Sample
 from bvae.stacked import Stacked
 from bvae.training import Training
 
@@ -84,6 +87,32 @@ def test_steps_that_show_nothing_do_not_wait_for_the_gpu(cache_dir):
     )
     trainer.fit(small_vae(), data)
     assert refuse.refused == 38
+
+
+class Reading(ELBO):
+    def forward(self, sample, context):
+        return super().forward(sample, context) if int(context.step) >= 0 else {}
+
+
+@pytest.mark.parametrize("make_loss", [Capacity, Control, BetaTC, DIP2, partial(Factor, latent_dim=3), Reading])
+def test_a_captured_step_is_the_step(cache_dir, make_loss, caplog):
+    """Within what single precision's rounding grows to: the loss of the 40th step, the learning rate changed before."""
+    ended = {}
+    for captured in (False, True):
+        torch.manual_seed(0)
+        parts = (ConvEncoder(3), ConvDecoder(3), make_loss())
+        training = Training(*parts, scheduler=partial(MultiStepLR, milestones=[12, 13, 30], gamma=0.5))
+        if captured:
+            captured = Captured(training)
+        trainer = Trainer(accelerator="gpu", devices=1, max_steps=40, log_every_n_steps=8, logger=False)
+        trainer.fit(training, DSpritesDataModule(cache_dir=str(cache_dir), batch_size=8, on_device=True))
+        ended[bool(captured)] = {name: float(value) for name, value in trainer.logged_metrics.items()}
+    refused = make_loss is Reading
+    assert (captured._step is None) == refused
+    assert caplog.text.count("can't be captured") == refused
+    # A captured step's noise has other offsets in the generator's sequence: the terms are those of other noise.
+    assert ended[True].keys() == ended[False].keys()
+    assert ended[True]["train/loss"] == pytest.approx(ended[False]["train/loss"], rel=0.02)
 
 
 def test_a_run_on_the_gpu_learns_and_goes_on(train, tmp_path):

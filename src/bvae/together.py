@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from lightning import Trainer
 from torch import Tensor
 
+from bvae.bursts import WithGradients, descend, is_finite, steps_until_due, take_step
 from bvae.losses import Context, Posterior, Sample
-from bvae.model import images_of, posterior_of
+from bvae.model import posterior_of
 from bvae.stacked import Stacked
 from bvae.training import Terms, Training, random_states, set_random_states
 
@@ -37,7 +37,7 @@ class Member:
         self.context: Context
         self.random_states: dict[str, Tensor]
         self.terms: Terms | Exception | None = None
-        training.together = self
+        training.step_terms = self
 
     def __call__(self, images: Tensor, context: Context) -> Terms:
         """Compute the terms of a batch with those of the others; raises what this member's objective raises."""
@@ -55,62 +55,14 @@ class Member:
     @property
     def has_failed(self) -> bool:
         """Whether the step that was computed can't be taken, which the training then says."""
-        if isinstance(self.terms, dict) and self.images.device.type == "cpu":  # a GPU would be waited for
-            return not bool(self.terms["loss"].isfinite())
-        return not isinstance(self.terms, dict)
+        return not isinstance(self.terms, dict) or not is_finite(self.terms)
 
     def take_step(self) -> None:
         """Take the step that was computed, as the trainer would, and come to the next batch."""
-        trainer, terms = self.training.trainer, self.terms
+        training, terms = self.training, self.terms
         assert isinstance(terms, dict)  # see `has_failed`
-        self.training.count(terms)
-        loop, optimizer = trainer.fit_loop.epoch_loop, trainer.optimizers[0]
-        progress = loop.automatic_optimization.optim_progress.optimizer
-        progress.step.increment_ready()
-        optimizer.zero_grad()
-        terms["loss"].backward()
-        optimizer.step()
-        progress.zero_grad.increment_ready()
-        progress.zero_grad.increment_started()
-        progress.zero_grad.increment_completed()
-        progress.step.increment_completed()
-        loop.batch_progress.increment_processed()
-        loop._update_learning_rates("step", update_plateau_schedulers=False)
-        loop.batch_progress.increment_completed()
-        loop._batches_that_stepped += 1
-
-        fetcher = trainer.fit_loop._data_fetcher
-        batch, _, _ = next(fetcher)
-        loop.batch_progress.is_last_batch = fetcher.done
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = self.training._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        loop.batch_progress.increment_ready()
-        trainer._logger_connector.on_batch_start(batch)
-        loop.batch_progress.increment_started()
-        self.images = images_of(batch)
-        self.context = self.training.context(self.images.device)
-
-
-def steps_until_due(trainer: Trainer) -> int:
-    """Count the steps up to the next one at which the trainer or a callback does anything: 1 or more.
-
-    A callback says how often by its `every_n_steps`, which is None for the logging steps alone. One that has none looks
-    at each step.
-    """
-    step, batch = trainer.global_step, trainer.fit_loop.batch_idx
-    by_clock = getattr(trainer, "_val_check_time_interval", None) is not None
-    if trainer.accumulate_grad_batches > 1 or trainer.gradient_clip_val or trainer.fast_dev_run or by_clock:
-        return 1
-    every = [trainer.log_every_n_steps, *(getattr(callback, "every_n_steps", 1) for callback in trainer.callbacks)]
-    left = [n - step % n for n in every if n]
-    left.append(trainer.num_training_batches - batch)  # the epoch's last
-    if trainer.enable_validation:
-        number = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch
-        left.append(trainer.val_check_batch - number % trainer.val_check_batch)
-    if trainer.max_steps > 0:
-        left.append(trainer.max_steps - step)
-    return max(int(min(left)), 1)
+        self.images = take_step(training, terms, lambda: descend(training, terms["loss"]))
+        self.context = training.context(self.images.device)
 
 
 class Group:
@@ -250,7 +202,7 @@ class Part:
             member.terms = {
                 name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()
             }
-            member.terms["loss"] = _WithGradients.apply(
+            member.terms["loss"] = WithGradients.apply(
                 member.terms["loss"], [*of_model, *of_loss], *own.model, *own.loss
             )
 
@@ -260,16 +212,3 @@ class _Own(NamedTuple):
 
     model: list[torch.nn.Parameter]  # views of the stack's
     loss: list[torch.nn.Parameter]
-
-
-class _WithGradients(torch.autograd.Function):
-    """A value whose gradients with respect to the parameters are known."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(None if gradient is None else gradient * factor for gradient in ctx.gradients)

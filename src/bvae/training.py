@@ -117,7 +117,8 @@ class Training(LightningModule):
         self.loss = loss
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.together: Callable[[Tensor, Context], Terms] | None = None  # of a group, see `bvae.together`
+        # In place of `terms` in training: of a group's member, see `bvae.together`, or captured, see `bvae.captured`
+        self.step_terms: Callable[[Tensor, Context], Terms] | None = None
         self._random_states: list[dict[str, Tensor]] = []  # of a training that is resumed, by process
         self._interval_states: list[dict[str, Any]] = []  # likewise
         self._means = IntervalMeans()
@@ -145,7 +146,8 @@ class Training(LightningModule):
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
         images = images_of(batch)
         context = self.context(images.device)
-        terms = (self.together if self.together is not None and stage == "train" else self.terms)(images, context)
+        compute = self.terms if self.step_terms is None or stage != "train" else self.step_terms
+        terms = compute(images, context)
         if stage == "train" and (images.device.type == "cpu" or self.logs_this_step):  # a GPU would be waited for
             self._check(terms)
         loss = terms["loss"]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bvae.app import processes, resume
 from bvae.app.targets import import_own
+from bvae.captured import Captured
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
 from bvae.checkpoints.load import load
 from bvae.checks import finite, integer, not_negative, positive, steps
@@ -101,6 +102,8 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     ]
     processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[AtomicCheckpointIO()])
+    if cfg.get("capture"):
+        Captured(training)
     datamodule.prepare_data()
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
@@ -139,6 +142,10 @@ def check_numbers(cfg: DictConfig) -> None:
     if not isinstance(cfg.trainer.val_check_interval, (str, type(None))):  # text is Lightning's DD:HH:MM:SS
         positive("trainer.val_check_interval", cfg.trainer.val_check_interval)
     integer("trainer.accumulate_grad_batches", cfg.trainer.get("accumulate_grad_batches", 1), at_least=1)
+    if not isinstance(cfg.get("capture", False), bool):
+        raise ValueError(f"capture must be true or false, got {cfg.capture!r}")
+    if cfg.get("capture") and cfg.compile not in (None, "default"):
+        raise ValueError(f"compile={cfg.compile} captures graphs of its own: use compile=default, or capture=false")
     finite("optimizer.lr", cfg.optimizer.lr)
     for key in {"factor", "gamma", "start_factor", "total_iters"} & set(cfg.scheduler):
         not_negative(f"scheduler.{key}", cfg.scheduler[key])

@@ -158,7 +158,9 @@ def launch(launcher: Together, job_overrides: Sequence[Sequence[str]], first: in
                 returned[numbers[0]] = run(numbers[0])
             else:
                 jobs = [partial(run, number) for number in numbers]
-                returned |= zip(numbers, train_as_one(jobs, configs[numbers[0]].compile), strict=True)
+                common = configs[numbers[0]]
+                mode = "reduce-overhead" if common.capture and common.compile else common.compile
+                returned |= zip(numbers, train_as_one(jobs, mode), strict=True)
             configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     return [returned[number] for number in configs]
 
@@ -174,7 +176,7 @@ def kind(cfg: DictConfig) -> str | None:
     with suppress(OmegaConfBaseException):  # of an interpolation that only the job itself can resolve
         parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}
         parts["data"].pop("seed", None)
-        parts |= {"trainer": OmegaConf.to_container(cfg.trainer), "compile": cfg.compile}
+        parts |= {"trainer": OmegaConf.to_container(cfg.trainer), "compile": cfg.compile, "capture": cfg.capture}
         return OmegaConf.to_yaml(OmegaConf.create(parts))
     return None
 
