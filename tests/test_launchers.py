@@ -57,6 +57,25 @@ def test_a_sweep_of_two_jobs_one_of_which_fails(launcher, train, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("through", ["joblib", "submitit_local"])
+def test_groups_that_are_trained_as_one_in_two_processes(through, train, tmp_path):
+    groups = ("hydra/launcher=together", "hydra.launcher.most=2", f"hydra/launcher@hydra.launcher.through={through}")
+    words = ("-m", "loss.gamma=100,-1", "seed=0,1", "data.seed=0", *SHORT, "trainer.max_steps=8")
+    sweep = train(tmp_path, *words, *groups, "hydra.sweep.dir=sweep")
+    assert sweep.returncode == 1, sweep.stdout + sweep.stderr
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    every = [("100", "0", "finished"), ("100", "1", "finished"), ("-1", "0", "failed"), ("-1", "1", "failed")]
+    assert [(row["loss.gamma"], row["seed"], row["status"]) for row in rows] == every
+    alone = train(tmp_path, *words[3:], "seed=1", "loss.gamma=100", "hydra.run.dir=alone")
+    assert alone.returncode == 0, alone.stderr
+    checkpoints = [tmp_path / folder / "checkpoints" / "last.ckpt" for folder in ("alone", "sweep/1")]
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in checkpoints]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
 @slurm
 def test_slurm_puts_a_run_in_the_queue_again_and_it_ends_as_if_it_had_not_been(train, tmp_path, cache_dir):
     run = ("trainer.max_steps=1500", "trainer.log_every_n_steps=50", "callbacks.pictures.every_n_steps=5000")

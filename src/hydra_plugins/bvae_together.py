@@ -15,10 +15,12 @@ class Together(Launcher):
 
     Args:
         most: jobs that are trained as one.
+        through: another launcher, which runs each group as if it were a job; without, they run here one by one.
     """
 
-    def __init__(self, most: int = 64) -> None:
+    def __init__(self, most: int = 64, through: Launcher | None = None) -> None:
         self.most = most
+        self.through = through
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context

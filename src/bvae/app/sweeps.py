@@ -48,7 +48,8 @@ class SweepFolder(Callback):
                     "another folder, or overwrite=true to start over in it"
                 )
         SweepFolder.path = folder
-        if "joblib" in config.hydra.launcher._target_:
+        launcher = config.hydra.launcher.get("through") or config.hydra.launcher  # see `bvae.app.together`
+        if "joblib" in launcher._target_:
             interrupts.hand_on()
 
 

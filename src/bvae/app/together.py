@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -127,42 +127,92 @@ class _Surroundings:
 def launch(launcher: Together, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Run a sweep's jobs, those that go together as one training; returns what became of each."""
     setup_globals()
-    config, context = launcher.config, launcher.hydra_context
+    config, loader = launcher.config, launcher.hydra_context.config_loader
     most = integer("hydra.launcher.most", launcher.most, at_least=1)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    alike: dict[Any, dict[int, list[str]]] = {}
+    for number, overrides in enumerate(job_overrides, first):
+        job = loader.load_sweep_config(config, list(overrides))
+        alike.setdefault(kind(job) or number, {})[number] = list(overrides)
+    groups = []
+    for jobs in alike.values():
+        numbers = list(jobs)
+        parts = (numbers[start : start + most] for start in range(0, len(numbers), most))
+        groups += [Jobs(launcher, {number: jobs[number] for number in part}) for part in parts]
+    returned = dict(pair for ran in run_groups(launcher, groups, first) for pair in ran)
+    return [returned[number] for number in sorted(returned)]
 
-    def run(number: int) -> JobReturn:
+
+def run_groups(launcher: Together, groups: list[Jobs], first: int) -> Iterator[list[tuple[int, JobReturn]]]:
+    """Run groups one by one, or as the jobs of another launcher; yields what `Jobs` returns for each."""
+    outer = launcher.through
+    if outer is None:
+        for group in groups:
+            yield group()
+        return
+    config = launcher.config.copy()
+    with open_dict(config):
+        config.hydra.launcher = config.hydra.launcher.through
+    outer.setup(hydra_context=launcher.hydra_context, task_function=_Chosen(groups, first), config=config)
+    for group, ran in zip(groups, outer.launch([group.of_first for group in groups], first), strict=True):
+        if ran.status == JobStatus.COMPLETED:
+            yield ran.return_value
+        else:  # what the other launcher says of its job is what became of each
+            yield [(number, ran) for number in group.jobs]
+
+
+class Jobs:
+    """Jobs that are trained as one, by their numbers; called, runs them and returns what became of each."""
+
+    def __init__(self, launcher: Together, jobs: dict[int, list[str]]) -> None:
+        self.context, self.function, self.config = launcher.hydra_context, launcher.task_function, launcher.config
+        self.jobs = jobs
+
+    @property
+    def of_first(self) -> list[str]:
+        """The overrides of the first of them."""
+        return next(iter(self.jobs.values()))
+
+    def __call__(self) -> list[tuple[int, JobReturn]]:
+        configs = {}
+        for number, overrides in self.jobs.items():
+            configs[number] = self.context.config_loader.load_sweep_config(self.config, overrides)
+            with open_dict(configs[number]):
+                configs[number].hydra.job.id = configs[number].hydra.job.num = number
+        log.info("Launching %s", "one job" if len(configs) == 1 else f"{len(configs)} jobs as one training")
+        for number, overrides in self.jobs.items():
+            log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
+        runs = [partial(self._run, config) for config in configs.values()]
+        if len(runs) == 1:
+            returned = [runs[0]()]
+        else:
+            common = next(iter(configs.values()))
+            mode = "reduce-overhead" if common.capture and common.compile else common.compile
+            returned = train_as_one(runs, mode)
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        return list(zip(configs, returned, strict=True))
+
+    def _run(self, config: DictConfig) -> JobReturn:
         return run_job(
-            hydra_context=context,
-            task_function=launcher.task_function,
-            config=configs[number],
+            hydra_context=self.context,
+            task_function=self.function,
+            config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
 
-    configs: dict[int, DictConfig] = {}
-    groups: dict[Any, list[int]] = {}
-    for number, overrides in enumerate(job_overrides, first):
-        configs[number] = context.config_loader.load_sweep_config(config, list(overrides))
-        with open_dict(configs[number]):
-            configs[number].hydra.job.id = configs[number].hydra.job.num = number
-        groups.setdefault(kind(configs[number]) or number, []).append(number)
-    returned: dict[int, JobReturn] = {}
-    for alike in groups.values():
-        for numbers in (alike[start : start + most] for start in range(0, len(alike), most)):
-            log.info("Launching %s", "one job" if len(numbers) == 1 else f"{len(numbers)} jobs as one training")
-            for number in numbers:
-                log.info("\t#%d : %s", number, " ".join(filter_overrides(job_overrides[number - first])))
-            if len(numbers) == 1:
-                returned[numbers[0]] = run(numbers[0])
-            else:
-                jobs = [partial(run, number) for number in numbers]
-                common = configs[numbers[0]]
-                mode = "reduce-overhead" if common.capture and common.compile else common.compile
-                returned |= zip(numbers, train_as_one(jobs, mode), strict=True)
-            configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    return [returned[number] for number in configs]
+
+class _Chosen:
+    """What another launcher runs as a job: the group of that job's number."""
+
+    def __init__(self, groups: list[Jobs], first: int) -> None:
+        self.groups, self.first = groups, first
+
+    def __call__(self, config: DictConfig) -> list[tuple[int, JobReturn]]:
+        group = self.groups[HydraConfig.get().job.num - self.first]
+        configure_log(group.config.hydra.hydra_logging, group.config.hydra.verbose)
+        return group()
 
 
 def kind(cfg: DictConfig) -> str | None:
