@@ -94,13 +94,14 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
     if not processes.is_first():
         return None
     source = {"checkpoint": "checkpoints/last.ckpt", "step": run.trainer.global_step}
-    found = evaluate(run.training.model, run.datamodule, run.output, run.scoring, source=source)
+    vae = run.training.model.to(run.trainer.strategy.root_device)  # which a trainer leaves at its end
+    found = evaluate(vae, run.datamodule, run.output, run.scoring, source=source)
     for logger in run.trainer.loggers:
         log_evaluation(logger, found, run.trainer.global_step, final=True)
     report(run.output, found)
     for logger in run.trainer.loggers:
         log_report(logger, run.output / "report.html", run.trainer.global_step)
-    model = Explored(title_of(run.output), run.training.model, found.table)
+    model = Explored(title_of(run.output), vae.cpu(), found.table)
     explore(run.output / "explorer.html", [model], run.datamodule)
     show(found, run.output)
     if optimized_metric is None:
