@@ -138,6 +138,7 @@ def test_a_search_is_drawn_by_its_trials():
     assert history.alt == "mig of 4 trials, the best 0.3"
     assert importance.alt == "Importance: loss.gamma 1.00, loss 0.00, optimizer.lr 0.00"  # these are always the same
     assert parallel.alt == "The best trial, 1, has loss.gamma=10, optimizer.lr=0.0001, loss=beta"
+    assert search.plots(found._replace(values=[math.nan] * 4)) == []
 
 
 def test_a_search_has_a_title_of_one_line_and_no_legend_of_its_trials(tmp_path):

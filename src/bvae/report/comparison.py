@@ -57,7 +57,7 @@ def compare(sweep: Path) -> list[Row]:
     write_page(
         sweep / "sweep.html",
         "sweep.html",
-        title=f"Search for {label_of(search.score)}, {len(search.values)} trials" if search else _title(swept, sweep),
+        title=searches.title(search) if search else _title(swept, sweep),
         folder=sweep.name,
         rows=[(row, _report(row), thumbnail(row.folder, [unit for unit, _ in row.units or ()])) for row in rows],
         swept=swept,
@@ -75,7 +75,7 @@ def compare(sweep: Path) -> list[Row]:
         ],
         titles={name: label_of(name, direction_of(name, rows)) for row in rows for name in row.results},
         active_below=ACTIVE_BELOW,
-        search=searches.plots(search) if search else [],
+        search=searches.plots(search) if search else None,
         distributions=_distributions(rows, swept),
         curves=figures.curves(_labels(rows)),
         plots=_plots(rows, swept),
@@ -220,9 +220,10 @@ def _plots(rows: Sequence[Row], swept: Mapping[str, list[str]]) -> dict[str, lis
                 if value is not None:
                     others = " ".join(f"{k}={row.keys.get(k, '')}" for k in swept if k not in (key, SEED))
                     lines.setdefault(others, {}).setdefault(row.keys.get(key, ""), []).append(value)
-            if len(lines) > figures.MOST_LINES or all(len(line) == 1 for line in lines.values()):  # as a search's are
+            scattered = len(lines) > 1 and all(len(line) == 1 for line in lines.values())  # as a search's are
+            if scattered or len(lines) > figures.MOST_LINES:
                 together = {v: [found for line in lines.values() for found in line.get(v, ())] for v in values}
                 lines = {"": {value: found for value, found in together.items() if found}}
             if sum(len(points) for points in lines.values()) > 1:
-                plots.setdefault(key, []).append(figures.against(name, key, values, lines))
+                plots.setdefault(key, []).append(figures.against(name, key, values, lines, not scattered))
     return plots

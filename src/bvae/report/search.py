@@ -51,7 +51,9 @@ def title(search: Search) -> str:
 
 
 def plots(search: Search) -> list[Plot]:
-    """Draw the search."""
+    """Draw the search; nothing where the score is defined for none of the trials."""
+    if not np.isfinite(search.values).any():
+        return []
     drawn = [_history(search)]
     keys = list(dict.fromkeys(key for trial in search.settings for key in trial))
     if len(keys) > 1 and np.isfinite(search.values).sum() > 1:
@@ -69,7 +71,7 @@ def _history(search: Search) -> Plot:
         axes.set_xlabel("trial")
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
 
-    found = "none of them defined" if np.isnan(best[-1]) else f"the best {significant(float(best[-1]), 3)}"
+    found = f"the best {significant(float(best[-1]), 3)}"
     legend = [(colour(0), "trial"), (colour(1), "best so far")]
     return plot(f"{label_of(search.score)} by trial", f"{search.score} of {len(values)} trials, {found}", draw, legend)
 

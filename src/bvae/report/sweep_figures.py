@@ -15,7 +15,6 @@ from bvae.report.plots import INK, Plot, colour, plot
 from bvae.runs.metrics_table import metrics_table
 
 MOST_LINES = 8  # of a plot, that are told apart by their colours
-_MOST_VALUES = 12  # of a swept key that a line joins; more are a search's
 _CURVES = {
     "reconstruction (nats)": ("train/reconstruction",),
     "KL (nats)": ("train/kl",),
@@ -23,14 +22,17 @@ _CURVES = {
 }
 
 
-def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Sequence[float]]]) -> Plot:
-    """What came of each value of a swept key: a point for each job, a line through the means.
+def against(
+    name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapping[str, Sequence[float]]], joined: bool = True
+) -> Plot:
+    """What came of each value of a swept key: a point for each job, and a line through the means.
 
     Args:
         name: of what came of it.
         key: that was swept.
         values: its, in the order of the command; numbers stand at their place, logarithmic where they span decades.
         lines: for each label, the results of each value.
+        joined: whether the line is drawn.
     """
     values = [value for value in values if any(value in results for results in lines.values())]
     numbers = _numbers(values)
@@ -39,7 +41,7 @@ def against(name: str, key: str, values: Sequence[str], lines: Mapping[str, Mapp
     def draw(axes: Axes) -> None:
         for n, results in enumerate(lines.values()):
             where = sorted(results, key=place.__getitem__)
-            if len(values) <= _MOST_VALUES:
+            if joined:
                 means = [np.mean(results[value]) for value in where]
                 axes.plot([place[value] for value in where], means, color=colour(n), linewidth=1.2)
             for value in where:
