@@ -33,6 +33,11 @@ def test_a_score_is_written_with_what_makes_it_comparable(taken, tmp_path):
     assert written["mig"]["seed"] is None
     assert "20 equal bins" in written["mig"]["protocol"]
     assert written["factor_vae_score"] == written["factor_vae_score"] | {"value": 1.0, "seed": 4}
+    assert {name: written[name]["chance"] for name in list(written)[:3]} == {
+        "mig": 0,
+        "factor_vae_score": 0.5,  # two factors vary
+        "active_units": None,
+    }
     assert written["active_units"]["value"] == 3
     assert written["total_correlation"]["value"] is None  # infinite, as two units are one
     assert set(written["versions"]) == {"bvae", "torch", "numpy", "scikit-learn", "python"}
@@ -43,6 +48,7 @@ def test_what_was_written_reads_back(taken, tmp_path):
     read = scores.read_json(tmp_path / "scores.json")
     assert [(s.name, s.protocol, s.n, s.seed) for s in read] == [(s.name, s.protocol, s.n, s.seed) for s in taken]
     assert [s.value for s in read][:3] == pytest.approx([s.value for s in taken][:3])
+    assert [s.chance for s in read] == [s.chance for s in taken]
     assert scores.read_json(tmp_path / "none.json") == []
 
 
@@ -145,6 +151,14 @@ def test_scores_of_nothing_are_not_defined_with_or_without_posteriors():
 def test_each_metric_names_its_scores():
     chosen = {"mig": metrics.MutualInformationGap(), "dci": metrics.DCIScores(), "sap": None}
     assert scores.names_of(chosen) == ["mig", "dci_disentanglement", "dci_completeness", "dci_informativeness"]
+
+
+def test_informativeness_by_chance_is_the_mean_over_the_factors_that_vary():
+    factors = torch.from_numpy(np.stack(np.unravel_index(np.arange(20), (4, 1, 5)), axis=1))
+    codes = metrics.Codes(torch.zeros(20, 2), None, factors)
+    assert metrics.DCIScores().chance(codes) == {"dci_informativeness": pytest.approx((1 / 4 + 1 / 5) / 2)}
+    assert metrics.DCIScores().chance(codes._replace(factors=factors * 1.0)) is None
+    assert metrics.InfoMEC().chance(codes) == {"infoe": 0}
 
 
 def test_a_score_says_which_way_is_better(taken, tmp_path):

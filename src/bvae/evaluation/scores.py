@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bvae.data.image_set import Factors
 from bvae.evaluation.numbers import readable
 from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric
@@ -43,6 +42,7 @@ class Score:
     seed: int | None  # of what is drawn at random, where something is
     seconds: float  # that it took, shared by the scores of one metric
     higher_is_better: bool | None = None
+    chance: float | None = None  # what codes that tell nothing score, where that is known
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,11 @@ def compute_scores(
             if getattr(metric, "progress", False):
                 status.stop()  # it shows a bar of its own
             result: Any
+            chance = None
             try:
                 if metric.looks_at_factors and nothing:
                     raise ValueError(nothing)
+                chance = metric.chance(codes)
                 result, protocol = metric.compute(), metric.protocol(len(codes.mean))
                 protocol = "; ".join(filter(None, (protocol, metric.remark(codes))))
             except (TypeError, ValueError) as error:  # a setting that is text: better no score than no run
@@ -119,7 +121,9 @@ def compute_scores(
         seconds = time.perf_counter() - start
         for key, value in values.items():
             value = value.item() if hasattr(value, "item") else value
-            scores.append(Score(key, value, protocol, len(codes.mean), metric.seed, seconds, metric.higher_is_better))
+            by_chance = chance.get(key) if isinstance(chance, dict) else chance
+            n, better = len(codes.mean), metric.higher_is_better
+            scores.append(Score(key, value, protocol, n, metric.seed, seconds, better, by_chance))
     return scores
 
 
@@ -135,27 +139,13 @@ def label_of(name: str, higher_is_better: bool | None = None) -> str:
     return _TITLES.get(name, name.replace("_", " ")) + _BETTER[higher_is_better]
 
 
-def chance_of(name: str, factors: Factors | None) -> str:
-    """Say what a score is by chance, where that is known."""
-    sizes = [size for size in factors.sizes if size > 1] if factors else []
-    if name in ("mig", "mig_sup", "mig_sampled", "dcimig", "sap", "infoe"):
-        return "near 0"
-    if name == "explicitness":
-        return "0.5"
-    if name in ("beta_vae_score", "factor_vae_score") and sizes:
-        return readable(1 / len(sizes))
-    if name == "dci_informativeness" and sizes:
-        return readable(sum(1 / size for size in sizes) / len(sizes))
-    return ""
-
-
 def write_json(
     scores: Sequence[Score],
     path: Path,
     source: Mapping[str, Any] | None = None,
     terms: Mapping[str, float] | None = None,
 ) -> None:
-    """Write `{name: {"value", "protocol", "n", "seed", …}, …, "versions": {…}}`; null where a value isn't finite.
+    """Write `{name: {"value", "protocol", "chance", …}, …, "versions": {…}}`; null where a value isn't finite.
 
     Args:
         scores: all that the file is to hold.
@@ -171,6 +161,7 @@ def write_json(
             "seed": score.seed,
             "seconds": round(score.seconds, 2),
             "higher_is_better": score.higher_is_better,
+            "chance": score.chance,
         }
         for score in scores
     }

@@ -89,5 +89,8 @@ class BetaVAEScore(CodesMetric):
     def remark(self, codes: Codes) -> str:
         return remark_on_scale(codes.mean)
 
+    def chance(self, codes: Codes) -> float:
+        return 1 / max(len(codes.sizes()), 1)
+
     def score(self, codes: Codes) -> float:
         return beta_vae_score(codes.mean, codes.factors, self.num_pairs, self.num_train, self.num_test, self.seed)

@@ -164,6 +164,12 @@ class DCIScores(SplitMetric):
         regressor = "gradient-boosted trees" if self.regressor is None else str(self.regressor)
         return f"continuous factors: importances of {regressor}, one regressor a factor, informativeness by R²"
 
+    def chance(self, codes: Codes) -> dict[str, float] | None:
+        sizes = codes.sizes()
+        if is_continuous(codes.factors) or not sizes:
+            return None
+        return {"dci_informativeness": sum(1 / size for size in sizes) / len(sizes)}
+
     def score(self, codes: Codes) -> dict[str, float]:
         parts = self.parts(codes)
         scores = dci(*parts, self.learner, self.seed, self.progress, self.regressor)

@@ -40,5 +40,8 @@ class DCIMIG(BinnedMetric):
             "factor's largest gap among the units that follow it most, sum over the sum of entropies; noise is near 0"
         )
 
+    def chance(self, codes: Codes) -> float:
+        return 0.0
+
     def score(self, codes: Codes) -> float:
         return dcimig(codes.mean, codes.factors, self.num_bins)

@@ -60,5 +60,8 @@ class Explicitness(SplitMetric):
             f"gives 0.03 to 0.06 less), mean over classes, then factors; {self.rows(n)}"
         )
 
+    def chance(self, codes: Codes) -> float:
+        return 0.5
+
     def score(self, codes: Codes) -> float:
         return explicitness(*self.parts(codes))

@@ -110,6 +110,9 @@ class FactorVAEScore(CodesMetric):
         voting = codes.mean.double().std(dim=0) >= self.min_std
         return "" if voting.any() else f"no unit deviates by {self.min_std} or more, so that none has a vote"
 
+    def chance(self, codes: Codes) -> float:
+        return 1 / max(len(codes.sizes()), 1)
+
     def score(self, codes: Codes) -> float:
         return factor_vae_score(
             codes.mean, codes.factors, self.batch_size, self.num_train, self.num_test, self.min_std, self.seed

@@ -125,6 +125,9 @@ class InfoMEC(CodesMetric):
     def remark(self, codes: Codes) -> str:
         return "continuous factors: InfoE by the R² of a linear regression" if is_continuous(codes.factors) else ""
 
+    def chance(self, codes: Codes) -> dict[str, float]:
+        return {"infoe": 0.0}
+
     def score(self, codes: Codes) -> dict[str, float]:
         rows = sample(len(codes.mean), self.num_rows, self.seed)
         return infomec(codes.mean[rows], codes.factors[rows], self.num_neighbors, self.seed)

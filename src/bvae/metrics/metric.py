@@ -25,6 +25,11 @@ class Codes(NamedTuple):
     log_variance: Tensor | None  # (N, D); None for codes that aren't a posterior's
     factors: Tensor  # (N, K), int for classes or float for continuous ones; K is 0 where there are none
 
+    def sizes(self) -> list[int]:
+        """Count the values of each factor, of those that vary."""
+        found = [len(factor.unique()) for factor in self.factors.T]
+        return [size for size in found if size > 1]
+
     def active(self) -> Tensor:
         """Tell which units (D,) are active: E[σ²] < 0.85·max(1, Var[z]), or codes of a variance over 0.01.
 
@@ -74,6 +79,10 @@ class CodesMetric(Metric, ABC):
     def remark(self, codes: Codes) -> str:
         """What of these codes one must know to read their score, to stand after the protocol; empty for nothing."""
         return ""
+
+    def chance(self, codes: Codes) -> float | dict[str, float] | None:
+        """What codes that tell nothing of these factors score, or several such by name; None where nobody knows."""
+        return None
 
     @abstractmethod
     def score(self, codes: Codes) -> float | dict[str, float]:

@@ -40,6 +40,9 @@ class MutualInformationGap(BinnedMetric):
             "noise is near 0 where rows are many"
         )
 
+    def chance(self, codes: Codes) -> float:
+        return 0.0
+
     def score(self, codes: Codes) -> float:
         return mutual_information_gap(codes.mean, codes.factors, self.num_bins)
 

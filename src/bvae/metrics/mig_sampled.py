@@ -128,6 +128,9 @@ class SampledMutualInformationGap(CodesMetric):
     def remark(self, codes: Codes) -> str:
         return "continuous factors in 20 equal bins" if is_continuous(codes.factors) else ""
 
+    def chance(self, codes: Codes) -> float:
+        return 0.0
+
     def score(self, codes: Codes) -> float:
         if codes.log_variance is None:
             raise ValueError("samples need the posteriors' log-variances, and these codes are means only")

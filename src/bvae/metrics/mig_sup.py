@@ -40,5 +40,8 @@ class MIGSup(BinnedMetric):
             "near 0"
         )
 
+    def chance(self, codes: Codes) -> float:
+        return 0.0
+
     def score(self, codes: Codes) -> float:
         return mig_sup(codes.mean, codes.factors, self.num_bins)

@@ -99,5 +99,8 @@ class SAP(SplitMetric):
     def remark(self, codes: Codes) -> str:
         return "" if self.continuous else remark_on_scale(codes.mean)
 
+    def chance(self, codes: Codes) -> float:
+        return 0.0
+
     def score(self, codes: Codes) -> float:
         return sap(*self.parts(codes), self.continuous)

@@ -16,7 +16,7 @@ from bvae.evaluation import Evaluation
 from bvae.evaluation.latent_table import caption, finding
 from bvae.evaluation.numbers import nats, readable, signed, significant
 from bvae.evaluation.pictures import COLUMNS, TRAVERSAL_RANGE, columns_of
-from bvae.evaluation.scores import chance_of, label_of
+from bvae.evaluation.scores import label_of
 from bvae.files import atomic_write
 from bvae.metrics import ACTIVE_BELOW
 from bvae.report import figures
@@ -76,7 +76,6 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         has_picture=any(row.variance_at_picture == row.variance_at_picture for row in found.table),
         active_below=ACTIVE_BELOW,
         label_of=label_of,
-        chances={score.name: chance_of(score.name, found.factors) for score in found.scores},
         settings=settings,
         config=config,
         curves=figures.training_curves(run / "metrics.csv", found.table),
