@@ -150,7 +150,7 @@ def curves(run: Path) -> Figure:
     figure = Figure(figsize=(9, 3), dpi=100, layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(steps, [float(lines[step]["train/reconstruction"]) for step in steps], color="black")
-    left.set(xlabel="step", title="reconstruction (nats)")
+    left.set(xlabel="step", title="reconstruction (nats)", ylim=(0, 800))  # the first steps lie far above
     for unit in range(10):
         kl = np.array([float(lines[step][f"train/kl_unit/{unit}"]) for step in steps])
         active = kl[-1] > 0.1
