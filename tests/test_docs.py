@@ -156,7 +156,9 @@ def test_notebook_holds_the_tutorial():
     cells = script("make_notebook").notebook((DOCS / "tutorial.md").read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert code == [block.strip() for block in blocks(DOCS / "tutorial.md", "python")]
-    assert "```python" not in "".join(cell["source"][0] for cell in cells)
+    text = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    assert "```python" not in "".join(text)
+    assert all(part.count("<details") == part.count("</details>") for part in text), "a cell tears an answer apart"
 
 
 @pytest.mark.slow
