@@ -162,6 +162,19 @@ def test_a_folder_belongs_to_one_configuration(composed, tmp_path):
     assert not (tmp_path / "metrics.csv").exists()  # else its rows would come twice
 
 
+def test_a_run_that_failed_before_it_trained_may_be_corrected(composed, tmp_path):
+    resume.record(tmp_path, composed("data.batch_size=2000000"), [])
+    ended(tmp_path, "running")  # killed
+    with pytest.raises(InputError, match="of another run"):
+        resume.resumes(tmp_path, composed(), may_change=False)
+    ended(tmp_path, "failed")
+    (tmp_path / "metrics.csv").touch()
+    with pytest.raises(InputError, match="of another run"):
+        resume.resumes(tmp_path, composed(), may_change=False)
+    (tmp_path / "metrics.csv").unlink()
+    assert resume.resumes(tmp_path, composed(), may_change=False) is False
+
+
 def test_what_another_run_left_is_refused_or_removed_when_told_to(composed, tmp_path):
     (tmp_path / "metrics.csv").touch()
     with pytest.raises(InputError, match="has a training in it whose configuration isn't recorded"):

@@ -124,7 +124,8 @@ def configuration_of(run: Path, changes: Sequence[str]) -> DictConfig:
 def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
     """Decide whether a run is resumed from what its folder holds or begins there; None where it has finished.
 
-    With overwrite=true, or where a run ended before its first checkpoint, what an earlier run has left is removed.
+    With overwrite=true, or where a run ended before its first checkpoint, what an earlier run has left is removed. One
+    that failed before it trained may be followed by another configuration.
 
     Args:
         folder: the run's.
@@ -134,13 +135,15 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
     Raises InputError where the folder is of another configuration.
     """
     before, differing = jobs.read(folder), []
+    has_trained = any(next(folder.glob(name), None) for name in ("checkpoints/*.ckpt", "metrics.csv"))
+    failed_at_once = before is not None and before.status == "failed" and not has_trained  # and may be corrected
     if not _starts_over(cfg):
         fix = f"choose another hydra.run.dir, or overwrite=true to start over in {folder}"
         if before is not None and _record(folder).is_file():
             differing = _differing(recorded_configuration(folder), cfg)
-        elif not may_change and any(next(folder.glob(name), None) for name in ("checkpoints/*.ckpt", "metrics.csv")):
+        elif not may_change and has_trained:
             raise InputError(f"{folder} has a training in it whose configuration isn't recorded: {fix}")
-        if differing and not may_change:
+        if differing and not may_change and not failed_at_once:
             raise InputError(
                 f"{folder} is the folder of another run, whose {differing[0]}: {program()} "
                 f"{as_typed('run', folder)} resumes that one; {fix}"
