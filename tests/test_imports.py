@@ -16,6 +16,7 @@ SMALL = {"checks", "files"}  # which everybody may import
 ALLOWED = {
     "app": {
         "callbacks",
+        "captured",
         "checkpoints",
         "evaluation",
         "loggers",
@@ -27,7 +28,9 @@ ALLOWED = {
         "training",
     },
     "architectures": set(),
+    "bursts": {"model", "training"},
     "callbacks": {"checkpoints", "evaluation", "loggers", "metrics"},
+    "captured": {"bursts", "losses", "training"},
     "checkpoints": {"architectures", "model"},
     "data": set(),
     "evaluation": {"data", "losses", "metrics", "model"},
@@ -39,7 +42,7 @@ ALLOWED = {
     "report": {"data", "evaluation", "metrics", "model", "runs"},
     "runs": set(),
     "stacked": {"architectures"},
-    "together": {"losses", "model", "stacked", "training"},
+    "together": {"bursts", "losses", "model", "stacked", "training"},
     "training": {"checkpoints", "losses", "model"},
 }
 
