@@ -162,11 +162,8 @@ class _Step:
         self._recorded = record(self._compute)
 
     def _compute(self) -> tuple[Terms, tuple[Tensor | None, ...]]:
-        device = self.images.device.type
-        casts = torch.is_autocast_enabled(device)
-        # What autocast has cast before isn't cast again within the step, and would stay as it was when it was captured.
-        with torch.autocast(device, torch.get_autocast_dtype(device), enabled=casts, cache_enabled=False):
-            terms = self.training.terms(self.images, Context(self.step, self._dataset_size))
+        # Within the trainer's autocast, which keeps no weight that it has cast: it would stay as it was when captured.
+        terms = self.training.terms(self.images, Context(self.step, self._dataset_size))
         gradients = torch.autograd.grad(terms["loss"], self.parameters, allow_unused=True)
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
         return values, gradients
