@@ -130,6 +130,7 @@ def largest_deviation(images: DSpritesDataModule, charge_offset: bool) -> float:
         return float(vae.model.encode(sample(images, 1_000, vae.device)[0]).mean.std(dim=0).max())
 
 
+@pytest.mark.slow
 def test_an_initialisation_that_is_dead_as_published_learns_where_the_offset_is_charged(cache_dir):
     images = DSpritesDataModule(cache_dir=str(cache_dir), batch_size=16, eval_images=1_000)
     assert largest_deviation(images, charge_offset=False) < 0.02
