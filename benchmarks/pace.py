@@ -19,19 +19,19 @@ class Pace(Callback):
 
     def __init__(self, address: str) -> None:
         self.driver = Client(address)
-        self._left = 0
+        self.every_n_steps = 0  # at this step those that were asked for are taken, and the next due one
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if not self._left:
-            self._left = self.driver.recv()
-            trainer.should_stop = not self._left
+        if trainer.global_step == self.every_n_steps:
+            asked = self.driver.recv()
+            trainer.should_stop = not asked
+            self.every_n_steps += max(asked, 1)
             synchronize()
             self._start = perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._left = max(self._left - 1, 0)
-        if not self._left and not trainer.should_stop:
+        if trainer.global_step == self.every_n_steps and not trainer.should_stop:
             synchronize()
             self.driver.send(perf_counter() - self._start)
