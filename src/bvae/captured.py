@@ -120,7 +120,11 @@ class Captured:
     def _refuse(self, reason: str) -> None:
         self._is_refused = True
         if reason:
-            log.warning("The step can't be captured and is computed as it comes: %s", reason.split("\n")[0])
+            log.warning(
+                "The step can't be captured and is computed as it comes; capture=false compile=reduce-overhead is "
+                "faster then: %s",
+                reason.split("\n")[0],
+            )
 
     def _as_it_comes(self, images: Tensor, context: Context) -> Terms:
         """Compute the terms; the last time before they are captured, raise nothing but look for what can't be."""
