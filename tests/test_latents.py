@@ -84,6 +84,15 @@ def test_units_are_named_by_what_they_tell_within_a_shape_where_that_is_clearer(
     assert not any(row.given for row in few)  # with a few images in a shape, noise would tell of the rotation
 
 
+def test_a_factor_of_which_its_unit_tells_little_is_found_in_part():
+    rng = np.random.default_rng(0)
+    factors = FACTORS.classes_of(rng.integers(737_280, size=10_000))
+    for noise, expected in ((0.2, "Found: pos X. Not found"), (0.8, "Found: none. In part: pos X. Not found")):
+        means = factors[:, 3:4] / 31 * 3.4 - 1.7 + rng.normal(scale=noise, size=(10_000, 1))
+        table = latent_table(codes_of(means, factors, np.full(means.shape, -3.0)), FACTORS)
+        assert finding(table, FACTORS) == f"{expected}: shape, scale, rotation, pos Y."
+
+
 def test_what_a_wide_posterior_knows_is_not_idle():
     """As under DIP-VAE, where q(z) isn't held at the prior; a constant offset knows nothing, whatever its KL."""
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from bvae.metrics import Codes, binned, conditional_information, entropy, mutual
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
 CLEAR_SHARE = 0.1
+_FOUND_SHARE = 0.25  # from which on the factor counts as found
 _CLEARLY = 1.5
 _NOISE = 0.02  # a share that noise may have, under which two can't be told apart
 _BINS = 20  # of a unit's code, for its information
@@ -178,18 +179,22 @@ def caption(unit: LatentUnit) -> str:
 
 
 def finding(rows: Sequence[LatentUnit], factors: Factors | None) -> str:
-    """Say in a line which factors have a unit of their own, which share units with others, and which none tells of."""
+    """Say in a line which factors have a unit of their own, which share units with others, and which none tells of.
+
+    A factor is found in part where the units that are named after it tell little of it.
+    """
     number = sum(row.active for row in rows)
     if factors is None:
         return f"Active units: {number} of {len(rows)}."
-    told: dict[str, list[str]] = {"Found": [], "Mixed with others": [], "Not found": []}
-    named = {row.name for row in rows}
+    told: dict[str, list[str]] = {"Found": [], "In part": [], "Mixed with others": [], "Not found": []}
     for k, (name, size) in enumerate(zip(factors.names, factors.sizes, strict=True)):
         if size < 2:
             continue
         label = factors.label(name)
         is_mixed = any(_shared(row)[k] for row in rows if row.active and not row.name)
-        told["Found" if label in named else "Mixed with others" if is_mixed else "Not found"].append(label)
+        named = [share[k] for row in rows if row.name == label for share in (row.shares, row.shares_given) if share]
+        how = ("Found" if max(named) >= _FOUND_SHARE else "In part") if named else ""
+        told[how or ("Mixed with others" if is_mixed else "Not found")].append(label)
     place = {row.name: position for position, row in reversed(list(enumerate(rows)))}
     told["Found"].sort(key=place.__getitem__)  # as the units stand in the table
     told["Found"] = told["Found"] or ["none"]
