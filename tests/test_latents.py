@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bvae.data import FACTOR_SIZES
 from bvae.data.dsprites import FACTORS
+from bvae.data.image_set import FactorGrid
 from bvae.evaluation.codes import codes_of, encode, sample, variances_at_quoted_picture
 from bvae.evaluation.latent_table import finding, latent_table, terminal_table, write_csv
 from bvae.metrics import Codes
@@ -91,6 +92,17 @@ def test_a_factor_of_which_its_unit_tells_little_is_found_in_part():
         means = factors[:, 3:4] / 31 * 3.4 - 1.7 + rng.normal(scale=noise, size=(10_000, 1))
         table = latent_table(codes_of(means, factors, np.full(means.shape, -3.0)), FACTORS)
         assert finding(table, FACTORS) == f"{expected}: shape, scale, rotation, pos Y."
+
+
+def test_an_angle_is_found_by_its_sine_and_cosine_together():
+    rng = np.random.default_rng(0)
+    classes = rng.integers(40, size=(10_000, 1))
+    turn = classes / 40 * 2 * np.pi
+    means = np.concatenate((np.cos(turn), np.sin(turn)), axis=1) + rng.normal(scale=0.4, size=(10_000, 2))
+    codes = codes_of(means, classes, np.full(means.shape, -3.0))
+    for angles, expected in ((("turn",), "Found: turn."), ((), "Found: none. In part: turn.")):
+        factors = FactorGrid(("turn",), (40,), angles=angles)
+        assert finding(latent_table(codes, factors), factors) == expected
 
 
 def test_what_a_wide_posterior_knows_is_not_idle():

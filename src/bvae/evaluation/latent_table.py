@@ -192,8 +192,9 @@ def finding(rows: Sequence[LatentUnit], factors: Factors | None) -> str:
             continue
         label = factors.label(name)
         is_mixed = any(_shared(row)[k] for row in rows if row.active and not row.name)
-        named = [share[k] for row in rows if row.name == label for share in (row.shares, row.shares_given) if share]
-        how = ("Found" if max(named) >= _FOUND_SHARE else "In part") if named else ""
+        named = sorted(max((row.shares[k], *row.shares_given[k : k + 1])) for row in rows if row.name == label)
+        told_of_it = sum(named[-2:] if name in factors.angles else named[-1:])  # an angle takes a sine and a cosine
+        how = ("Found" if told_of_it >= _FOUND_SHARE else "In part") if named else ""
         told[how or ("Mixed with others" if is_mixed else "Not found")].append(label)
     place = {row.name: position for position, row in reversed(list(enumerate(rows)))}
     told["Found"].sort(key=place.__getitem__)  # as the units stand in the table
