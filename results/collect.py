@@ -45,7 +45,8 @@ its seed and OMP_NUM_THREADS=1, makes the numbers again; [runs.csv](runs.csv) ha
 images, MIG from posterior means in 20 bins; DCI is the random forest's (`metrics=fast`). Minutes are those of all steps
 at their median speed, on one thread of a shared machine with two cores. Rounding alone moves the end of a run, so
 another processor gives other numbers. The settings marked † ran on earlier code, on three other processors, and their
-new scores weren't computed; there `outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed."""
+new scores weren't computed; there `outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, and
+elsewhere `outputs/annealed-S` for that of *annealed*."""
 
 
 def found(run: Path) -> tuple[str, str]:

@@ -143,6 +143,7 @@ def test_encoding_goes_through_the_data_modules_images(cache_dir):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_batches(cache_dir):
     program = f"""
 from bvae.app.allocator import keep_freed_memory

@@ -108,6 +108,7 @@ def test_ctrl_c_is_one_line(capsys):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_saves_and_wants_to_go_on(name, tmp_path):
+    before = signal.signal(getattr(signal, name), signal.SIG_DFL)  # under nohup SIGHUP is ignored
     saved = []
     trainer = SimpleNamespace(world_size=1, global_step=7, save_checkpoint=saved.append)
     callback = GracefulInterrupt(str(tmp_path))
@@ -119,6 +120,7 @@ def test_a_signal_saves_and_wants_to_go_on(name, tmp_path):
             callback.on_train_batch_end(trainer, None, None, None, 0)
     finally:
         callback.on_train_end(trainer, None)
+        signal.signal(getattr(signal, name), before)
     assert ended.value.code == 75
     assert saved == [tmp_path / "step-8.ckpt"]
 
