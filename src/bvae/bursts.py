@@ -32,7 +32,7 @@ def steps_until_due(trainer: Trainer) -> int:
     """Count the steps up to the next one at which the trainer or a callback does anything: 1 or more."""
     step, batch = trainer.global_step, trainer.fit_loop.batch_idx
     by_clock = getattr(trainer, "_val_check_time_interval", None) is not None
-    changes_gradients = trainer.gradient_clip_val or getattr(trainer.precision_plugin, "scaler", None) is not None
+    changes_gradients = trainer.gradient_clip_val or scales_gradients(trainer)
     if trainer.accumulate_grad_batches > 1 or trainer.world_size > 1 or changes_gradients:
         return 1  # what `take_step` does is less than the trainer does
     if trainer.fast_dev_run or by_clock:
@@ -47,6 +47,11 @@ def steps_until_due(trainer: Trainer) -> int:
     if trainer.max_steps > 0:
         left.append(trainer.max_steps - step)
     return max(int(min(left)), 1)
+
+
+def scales_gradients(trainer: Trainer) -> bool:
+    """Whether the loss is scaled before its gradients are computed, as in half precision."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def take_step(training: Training, terms: Terms, update: Callable[[], None]) -> Tensor:
@@ -99,9 +104,17 @@ def is_finite(terms: Terms) -> bool:
     return terms["loss"].device.type != "cpu" or bool(terms["loss"].isfinite())
 
 
-class WithGradients(torch.autograd.Function):
-    """A value whose gradients with respect to the parameters are known."""
+def detached(terms: Terms) -> Terms:
+    """Return the terms as plain values."""
+    return {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
 
+
+def with_gradients(terms: Terms, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Terms:
+    """Return plain terms, with a loss whose backward gives the parameters these gradients."""
+    return {**terms, "loss": _WithGradients.apply(terms["loss"], gradients, *parameters)}
+
+
+class _WithGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
         ctx.gradients = gradients

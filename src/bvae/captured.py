@@ -1,4 +1,4 @@
-"""A training whose steps are replayed: on a GPU the whole step is one or two CUDA graphs.
+"""A training whose steps are replayed: on a GPU the whole step is two CUDA graphs.
 
 A step of the papers' models is so short on a GPU that starting its hundreds of operations one by one takes several
 times as long as they do. Captured once, they are started at once; and between two steps at which the trainer or a
@@ -15,7 +15,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bvae.bursts import WithGradients, descend, is_finite, steps_until_due, take_step
+from bvae.bursts import (
+    descend,
+    detached,
+    is_finite,
+    scales_gradients,
+    steps_until_due,
+    take_step,
+    with_gradients,
+)
 from bvae.losses import Context
 from bvae.training import Terms, Training
 
@@ -113,7 +121,7 @@ class Captured:
         trainer = self.training.trainer
         if trainer.world_size > 1:
             return "several processes train it"
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        if scales_gradients(trainer):
             return f"trainer.precision={trainer.precision} scales its gradients; use bf16-mixed"
         return ""
 
@@ -169,8 +177,7 @@ class _Step:
         # Within the trainer's autocast, which keeps no weight that it has cast: it would stay as it was when captured.
         terms = self.training.terms(self.images, Context(self.step, self._dataset_size))
         gradients = torch.autograd.grad(terms["loss"], self.parameters, allow_unused=True)
-        values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
-        return values, gradients
+        return detached(terms), gradients
 
     def replay(self, images: Tensor, context: Context) -> None:
         """Compute the terms and gradients of another batch."""
@@ -184,9 +191,9 @@ class _Step:
         return self._recorded.outputs[0]
 
     def as_computed(self) -> Terms:
-        """Return the terms, with a loss whose backward gives the parameters these gradients."""
+        """Return the terms as if they had just been computed: the loss has its gradients."""
         terms, gradients = self._recorded.outputs
-        return {**terms, "loss": WithGradients.apply(terms["loss"], gradients, *self.parameters)}
+        return with_gradients(terms, gradients, self.parameters)
 
     def update(self) -> None:
         """Take the optimizer's step."""

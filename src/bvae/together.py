@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bvae.bursts import WithGradients, descend, is_finite, steps_until_due, take_step
+from bvae.bursts import descend, detached, is_finite, steps_until_due, take_step, with_gradients
 from bvae.losses import Context, Posterior, Sample
 from bvae.model import posterior_of
 from bvae.stacked import Stacked
@@ -199,12 +199,7 @@ class Part:
                 member.terms = terms
                 continue
             of_model = [None if gradient is None else gradient[i] for gradient in of_stack]
-            member.terms = {
-                name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()
-            }
-            member.terms["loss"] = WithGradients.apply(
-                member.terms["loss"], [*of_model, *of_loss], *own.model, *own.loss
-            )
+            member.terms = with_gradients(detached(terms), [*of_model, *of_loss], [*own.model, *own.loss])
 
 
 class _Own(NamedTuple):
