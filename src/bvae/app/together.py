@@ -127,19 +127,19 @@ class _Surroundings:
 def launch(launcher: Together, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Run a sweep's jobs, those that go together as one training; returns what became of each."""
     setup_globals()
-    config, loader = launcher.config, launcher.hydra_context.config_loader
+    config = launcher.config
     most = integer("hydra.launcher.most", launcher.most, at_least=1)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    alike: dict[Any, dict[int, list[str]]] = {}
+    alike: dict[Any, list[DictConfig]] = {}
     for number, overrides in enumerate(job_overrides, first):
-        job = loader.load_sweep_config(config, list(overrides))
-        alike.setdefault(kind(job) or number, {})[number] = list(overrides)
-    groups = []
-    for jobs in alike.values():
-        numbers = list(jobs)
-        parts = (numbers[start : start + most] for start in range(0, len(numbers), most))
-        groups += [Jobs(launcher, {number: jobs[number] for number in part}) for part in parts]
+        job = launcher.hydra_context.config_loader.load_sweep_config(config, list(overrides))
+        with open_dict(job):
+            job.hydra.job.id = job.hydra.job.num = number
+        alike.setdefault(kind(job) or number, []).append(job)
+    groups = [
+        Jobs(launcher, jobs[start : start + most]) for jobs in alike.values() for start in range(0, len(jobs), most)
+    ]
     returned = dict(pair for ran in run_groups(launcher, groups, first) for pair in ran)
     return [returned[number] for number in sorted(returned)]
 
@@ -155,43 +155,40 @@ def run_groups(launcher: Together, groups: list[Jobs], first: int) -> Iterator[l
     with open_dict(config):
         config.hydra.launcher = config.hydra.launcher.through
     outer.setup(hydra_context=launcher.hydra_context, task_function=_Chosen(groups, first), config=config)
-    for group, ran in zip(groups, outer.launch([group.of_first for group in groups], first), strict=True):
+    of_first = [overrides_of(group.configs[0]) for group in groups]
+    for group, ran in zip(groups, outer.launch(of_first, first), strict=True):
         if ran.status == JobStatus.COMPLETED:
             yield ran.return_value
         else:  # what the other launcher says of its job is what became of each
-            yield [(number, ran) for number in group.jobs]
+            yield [(config.hydra.job.num, ran) for config in group.configs]
+
+
+def overrides_of(config: DictConfig) -> list[str]:
+    """List the overrides that make a job's configuration from the sweep's."""
+    return list(config.hydra.overrides.task)
 
 
 class Jobs:
-    """Jobs that are trained as one, by their numbers; called, runs them and returns what became of each."""
+    """Jobs that are trained as one, by their configurations; called, runs them and returns what became of each."""
 
-    def __init__(self, launcher: Together, jobs: dict[int, list[str]]) -> None:
+    def __init__(self, launcher: Together, configs: list[DictConfig]) -> None:
         self.context, self.function, self.config = launcher.hydra_context, launcher.task_function, launcher.config
-        self.jobs = jobs
-
-    @property
-    def of_first(self) -> list[str]:
-        """The overrides of the first of them."""
-        return next(iter(self.jobs.values()))
+        self.configs = configs
 
     def __call__(self) -> list[tuple[int, JobReturn]]:
-        configs = {}
-        for number, overrides in self.jobs.items():
-            configs[number] = self.context.config_loader.load_sweep_config(self.config, overrides)
-            with open_dict(configs[number]):
-                configs[number].hydra.job.id = configs[number].hydra.job.num = number
-        log.info("Launching %s", "one job" if len(configs) == 1 else f"{len(configs)} jobs as one training")
-        for number, overrides in self.jobs.items():
-            log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides)))
-        runs = [partial(self._run, config) for config in configs.values()]
+        numbers = [config.hydra.job.num for config in self.configs]
+        log.info("Launching %s", "one job" if len(numbers) == 1 else f"{len(numbers)} jobs as one training")
+        for number, config in zip(numbers, self.configs, strict=True):
+            log.info("\t#%d : %s", number, " ".join(filter_overrides(overrides_of(config))))
+        runs = [partial(self._run, config) for config in self.configs]
         if len(runs) == 1:
             returned = [runs[0]()]
         else:
-            common = next(iter(configs.values()))
+            common = self.configs[0]
             mode = "reduce-overhead" if common.capture and common.compile else common.compile
             returned = train_as_one(runs, mode)
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        return list(zip(configs, returned, strict=True))
+        return list(zip(numbers, returned, strict=True))
 
     def _run(self, config: DictConfig) -> JobReturn:
         return run_job(
