@@ -63,8 +63,6 @@ def compare(sweep: Path) -> list[Row]:
         swept=swept,
         rounded=_rounded,
         shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
-        terms=TERMS,
-        names=[name for name in names if name != "mig"],
         best=_best([row for row in rows if row.job.status == "finished"], lambda row: row.results, rows),
         settings=[(dict(setting), len(group), spreads[setting]) for setting, group in grouped.items()],
         best_settings=[

@@ -86,12 +86,9 @@ def _end(path: Path) -> tuple[int | None, dict[str, float]]:
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Add the UDR to the rows whose setting was run with other seeds too."""
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        if row.job.status == "finished" and SEED in row.keys and (row.folder / "codes.npz").is_file():
-            groups.setdefault(row.setting, []).append(row)
+    seeded = [row for row in rows if SEED in row.keys and (row.folder / "codes.npz").is_file()]
     udr: dict[Path, float] = {}
-    for group in groups.values():
+    for group in settings_of(seeded).values():
         codes = [_arrays(row.folder / "codes.npz") for row in group]
         if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
             values = unsupervised_disentanglement_ranking(
