@@ -34,6 +34,7 @@ ALLOWED = {
     "checkpoints": {"architectures", "model"},
     "data": set(),
     "evaluation": {"data", "losses", "metrics", "model"},
+    "interval_means": set(),
     "loggers": {"evaluation", "runs"},
     "losses": set(),
     "metrics": set(),
@@ -43,7 +44,7 @@ ALLOWED = {
     "runs": set(),
     "stacked": {"architectures"},
     "together": {"bursts", "losses", "model", "stacked", "training"},
-    "training": {"checkpoints", "losses", "model"},
+    "training": {"checkpoints", "interval_means", "losses", "model"},
 }
 
 

@@ -9,8 +9,9 @@ from lightning import Callback, Trainer
 from torch import nn
 
 from bvae.data import ArrayImages, ImagesDataModule
+from bvae.interval_means import IntervalMeans
 from bvae.losses import Beta
-from bvae.training import IntervalMeans, Training
+from bvae.training import Training
 
 
 class Seen(Callback):
