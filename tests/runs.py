@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -20,6 +21,12 @@ def environment() -> dict[str, str]:
 def run_folder(output: str) -> Path:
     """The folder that the closing lines name."""
     return Path(next(line for line in output.splitlines() if line.startswith("Report")).partition(": ")[2]).parent
+
+
+def metrics_of(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without the speed."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in csv.DictReader(file)]
 
 
 def wandb_records(run: Path) -> list[dict]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from functools import partial
 
 import pytest
 import torch
 from lightning import Callback, Trainer, seed_everything
-from runs import SHORT, run_folder
+from runs import SHORT, metrics_of, run_folder
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils._pytree import tree_leaves
@@ -145,7 +144,7 @@ class EachStep(Callback):
 
 class Quiet(Callback):
     def on_train_end(self, trainer, pl_module):
-        pass
+        """No step's."""
 
 
 def test_a_callback_that_does_not_say_how_often_it_looks_sees_each_step():
@@ -153,17 +152,12 @@ def test_a_callback_that_does_not_say_how_often_it_looks_sees_each_step():
     assert losses.entries == 0  # another's
 
 
-def rows(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: v for k, v in row.items() if "per_second" not in k} for row in csv.DictReader(file)]
-
-
 def test_a_run_leaves_what_it_leaves_step_by_step(run, train, tmp_path):
     words = (*SHORT, "loss=annealed", "callbacks.checkpoint.every_n_train_steps=3", "seed=3", "capture=true")
     ended = train(tmp_path, *words, "logger=csv")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     folders = [run_folder(job.stdout) for job in (ended, run[1])]
-    assert rows(folders[0]) == rows(folders[1])
+    assert metrics_of(folders[0]) == metrics_of(folders[1])
     for name in ("step-3.ckpt", "step-6.ckpt", "last.ckpt"):
         ours, theirs = (torch.load(folder / "checkpoints" / name) for folder in folders)
         for key in ("state_dict", "optimizer_states", "random_states", "interval_means", "loops"):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import environment, offline_runs, run_folder
+from runs import environment, metrics_of, offline_runs, run_folder
 
 from bvae.checkpoints.files import newest
 from bvae.loggers import MetricsFile, WandbRun, rewind
@@ -52,16 +52,11 @@ def finished(folder: Path, cache_dir: Path, *overrides: str) -> str:
     return output
 
 
-def rows(run: Path) -> list[dict[str, str]]:
-    """metrics.csv without the speed."""
-    with (run / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in csv.DictReader(file)]
-
-
 def wait_for_step(run: Path, step: int, job: subprocess.Popen) -> None:
     """Until metrics.csv shows that the training has come to the step."""
     while job.poll() is None:
-        if (run / "metrics.csv").is_file() and any(int(row["step"]) >= step for row in rows(run) if row.get("step")):
+        seen = metrics_of(run) if (run / "metrics.csv").is_file() else []
+        if any(int(row["step"]) >= step for row in seen if row.get("step")):
             return
         time.sleep(0.02)
     pytest.fail(f"ended before step {step}: {job.communicate()[0]}")
@@ -94,7 +89,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, t
     assert "Resuming from step" in output
     for name, expected in weights(whole).items():
         assert torch.equal(weights(run)[name], expected), name
-    assert rows(run) == rows(whole)
+    assert metrics_of(run) == metrics_of(whole)
     assert len(list((run / ".hydra").glob("*.yaml"))) == 3  # what it was started with is still there
     segments = offline_runs(tmp_path)
     assert (
@@ -116,7 +111,7 @@ def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(wh
     assert "Resuming from step" in output
     assert (first / "report.html").stat().st_mtime_ns == before
     assert all(torch.equal(weights(second)[name], expected) for name, expected in weights(whole).items())
-    assert rows(second) == rows(whole)
+    assert metrics_of(second) == metrics_of(whole)
     with (first.parent / "sweep.csv").open(newline="") as file:
         assert [(row["seed"], row["status"]) for row in csv.DictReader(file)] == [("1", "finished"), ("0", "finished")]
     assert not any("sweep=" in path.read_text() for path in first.parent.glob("*/job.json"))
@@ -136,7 +131,7 @@ def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, tmp_path, 
     output, _ = job.communicate(timeout=180)
     assert job.returncode == 0, output
     assert all(torch.equal(weights(run)[name], expected) for name, expected in weights(whole).items())
-    assert rows(run) == rows(whole)
+    assert metrics_of(run) == metrics_of(whole)
 
 
 @pytest.mark.slow
@@ -150,7 +145,7 @@ def test_two_processes_told_to_make_room_end_and_go_on_together(tmp_path, cache_
     _, step = newest(run / "checkpoints")
     assert 50 <= step < 140
     assert f"Resuming from step {step}:" in finished(tmp_path, cache_dir, "run=told")
-    steps = [int(row["step"]) for row in rows(run) if row["train/loss"]]
+    steps = [int(row["step"]) for row in metrics_of(run) if row["train/loss"]]
     assert steps == list(range(9, 140, 10))
 
 
@@ -175,7 +170,7 @@ def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole
     resize("100m")
     assert "Resuming from step" in finished(tmp_path, cache_dir, "run=disk/run")
     assert all(torch.equal(weights(disk / "run")[name], expected) for name, expected in weights(whole).items())
-    assert rows(disk / "run") == rows(whole)
+    assert metrics_of(disk / "run") == metrics_of(whole)
 
 
 def test_a_torn_checkpoint_is_named_and_the_one_before_used(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import signal
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import Callback, Trainer, seed_everything
-from runs import offline_runs
+from runs import metrics_of, offline_runs
 from torch import nn
 from torch.optim import Adam
 from torch.utils.data import DataLoader
@@ -187,8 +186,7 @@ def test_ctrl_c_ends_all_of_them(monkeypatch, capsys):
 
 
 def rows(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{k: float(v) for k, v in row.items() if v and "per_second" not in k} for row in csv.DictReader(file)]
+    return [{k: float(v) for k, v in row.items() if v} for row in metrics_of(folder)]
 
 
 def test_a_sweep_leaves_what_its_jobs_leave_alone(train, tmp_path):

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from runs import SHORT, environment, history, offline_runs, run_folder, wandb_records
+from runs import SHORT, environment, history, metrics_of, offline_runs, run_folder, wandb_records
 
 import bvae
 from bvae.training import Training
@@ -147,19 +147,15 @@ def test_wandbs_own_reader_finds_the_config_the_scalars_and_the_images(run):
 
 
 def test_one_seed_gives_the_same_numbers_twice_and_another_gives_others(run, train, tmp_path):
-    def numbers(output: Path) -> list[dict]:
-        with (output / "metrics.csv").open() as file:
-            return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in csv.DictReader(file)]
-
     again = train(tmp_path, *SHORT, "loss=annealed", "seed=3", "logger=csv")
     assert again.returncode == 0, again.stderr
     first, second = run_folder(run[1].stdout), run_folder(again.stdout)
-    assert numbers(first) == numbers(second)
+    assert metrics_of(first) == metrics_of(second)
     states = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for f in (first, second)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not (tmp_path / "wandb").exists()  # logger=csv asks for none
     other = train(tmp_path, *SHORT, "loss=annealed", "seed=4", "logger=csv")
-    assert numbers(first) != numbers(run_folder(other.stdout))
+    assert metrics_of(first) != metrics_of(run_folder(other.stdout))
 
 
 def test_a_run_begins_with_anothers_weights(run, train, tmp_path):
