@@ -76,7 +76,7 @@ def row_of(run: Path, setting: str) -> dict[str, str]:
         "minutes": f"{cfg['trainer']['max_steps'] * cfg['data']['batch_size'] / speed / 60:.1f}",
         "units": units,
         "least_idle_variance": idle,
-        **{name: "" if value is None else f"{value:.4f}" for name, value in values.items()},
+        **{name: "" if value is None else f"{value:.6f}" for name, value in values.items()},
     }
 
 
