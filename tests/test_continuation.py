@@ -12,7 +12,7 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from torch import nn
 
-from bvae.callbacks import GracefulInterrupt, StepCheckpoint
+from bvae.callbacks import GracefulInterrupt, StepCheckpoint, WakeIdleUnits
 from bvae.checkpoints.files import newest
 from bvae.data import DSpritesDataModule
 from bvae.data.datamodule import Batches
@@ -47,7 +47,12 @@ def train(data, monkeypatch):
     """Trains, or goes on from what is in the folder, and gives the weights; `train.served` has the batches' numbers."""
 
     def run(
-        folder: Path, steps: int = STEPS, interrupted: int | None = None, loss: Callable[[], Loss] = Beta, **arguments
+        folder: Path,
+        steps: int = STEPS,
+        interrupted: int | None = None,
+        loss: Callable[[], Loss] = Beta,
+        own: Callable[[], Callback] = Callback,
+        **arguments,
     ) -> dict[str, torch.Tensor]:
         seed_everything(0, verbose=False)
         served.clear()
@@ -59,6 +64,7 @@ def train(data, monkeypatch):
         checkpoint = newest(folder)[0] if any(folder.glob("*.ckpt")) else None
         callbacks = [
             CtrlC(interrupted),
+            own(),
             GracefulInterrupt(str(folder)),
             StepCheckpoint(folder, "step-{step}", auto_insert_metric_name=False, every_n_train_steps=5, save_top_k=-1),
         ]
@@ -124,6 +130,17 @@ def test_a_loss_with_a_state_costs_nothing_either(train, tmp_path, loss):
     assert own
     assert not all(torch.equal(begun[name], uninterrupted[name]) for name in own)
     assert same(train(tmp_path / "interrupted", loss=loss, val_check_interval=5), uninterrupted)
+
+
+def test_woken_units_cost_nothing_either(train, tmp_path):
+    """Before they are woken, at that step, and while the training has another objective."""
+    own = partial(WakeIdleUnits, first_step=7, last_step=15, units=1, free_nats=[[7, 5], [12, 0]])
+    uninterrupted = train(tmp_path / "uninterrupted", own=own)
+    assert not same(train(tmp_path / "none"), uninterrupted)
+    for end in (4, 7, 9, 16):
+        folder = tmp_path / str(end)
+        train(folder, interrupted=end, own=own)
+        assert same(train(folder, own=own), uninterrupted), end
 
 
 def test_a_discriminators_learning_rate_can_be_changed_from_there_on(train, tmp_path):

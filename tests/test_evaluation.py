@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bvae import metrics
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
-from bvae.data import render
+from bvae.data import FactorGrid, render
 from bvae.evaluation import Scoring, codes_of, evaluate, evaluate_codes, read_codes, show
 from bvae.evaluation.codes import sample
 from bvae.evaluation.features import dead_features
@@ -44,6 +44,24 @@ class Squares(LightningDataModule):
 def vae() -> VAE:
     torch.manual_seed(0)
     return VAE(ConvEncoder(3), ConvDecoder(3)).eval()
+
+
+@pytest.mark.parametrize(
+    ("positions", "since", "final", "n"),
+    [
+        (("x", "y"), 10, True, 32),
+        (("x", "y"), 11, True, 8),
+        (("x", "y"), None, True, 8),
+        (("x", "y"), 10, False, 8),
+        ((), 10, True, 8),
+    ],
+)
+def test_after_a_long_training_the_position_maps_are_of_every_image(vae, tmp_path, positions, since, final, n):
+    data = Squares()
+    data.factors = FactorGrid(("x", "y"), (32, 2), positions=positions)
+    scoring = Scoring(encode_every_image_from=since)
+    found = evaluate(vae, data, tmp_path, scoring, final=final, source={"checkpoint": "a.pt", "step": 10})
+    assert len(found.codes.mean) == n
 
 
 def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):

@@ -71,6 +71,28 @@ def test_biases_take_adams_steps():
         torch.testing.assert_close(ours, adams)
 
 
+def test_before_its_first_step_and_from_its_last_on_weights_take_adams_steps():
+    torch.manual_seed(0)
+    ours, adams = (nn.Parameter(torch.ones(4, 3)) for _ in range(2))
+    muon = Muon([ours], lr=0.4, first_step=3, last_step=5, adam_lr=0.25)
+    for steps in ([0, 1, 2], [5, 6]):
+        adam = torch.optim.Adam([adams], lr=0.1)  # anew
+        for step in steps:
+            ours.grad = torch.randn(4, 3)
+            adams.grad = ours.grad.clone()
+            muon.step()
+            adam.step()
+            torch.testing.assert_close(ours, adams, msg=str(step))
+        if steps[0] == 0:
+            for _ in range(2):
+                before = ours.detach().clone()
+                muon.step()
+                moved = torch.linalg.svdvals(ours.detach() - before) / (0.2 * 0.4 * 2)
+                assert 0.6 < moved.min() < moved.max() < 1.3
+            with torch.no_grad():
+                adams.copy_(ours)
+
+
 def test_its_state_is_saved_and_loaded():
     torch.manual_seed(0)
     weights = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)]
@@ -91,7 +113,10 @@ def test_its_state_is_saved_and_loaded():
     assert torch.equal(*weights)
 
 
-@pytest.mark.parametrize(("name", "value"), [("lr", -1.0), ("lr", math.nan), ("momentum", 1.0), ("iterations", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", -1.0), ("lr", math.nan), ("momentum", 1.0), ("iterations", 0), ("first_step", -1), ("adam_lr", -0.5)],
+)
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .*got {value}"):
         Muon([nn.Parameter(torch.ones(2, 2))], **{name: value})

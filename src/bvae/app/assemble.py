@@ -130,7 +130,10 @@ def loss_for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) 
 def scoring_of(cfg: DictConfig) -> Scoring:
     """Build the scores that a configuration chooses."""
     metrics = make(cfg.metrics)
-    return Scoring(sample=metrics["sample"], every_image=metrics["every_image"])
+    since = metrics.get("encode_every_image_from")
+    if since is not None:
+        since = integer("metrics.encode_every_image_from", since, at_least=0)
+    return Scoring(metrics["sample"], metrics["every_image"], since)
 
 
 def check_numbers(cfg: DictConfig) -> None:

@@ -6,6 +6,7 @@ from bvae.callbacks.interrupt import GracefulInterrupt
 from bvae.callbacks.pictures import LatentPictures
 from bvae.callbacks.progress import StepProgress
 from bvae.callbacks.throughput import Throughput
+from bvae.callbacks.wake import WakeIdleUnits
 
 __all__ = [
     "GracefulInterrupt",
@@ -14,4 +15,5 @@ __all__ = [
     "StepCheckpoint",
     "StepProgress",
     "Throughput",
+    "WakeIdleUnits",
 ]

@@ -79,7 +79,8 @@ def evaluate(
     source = source or {}
     training = vae.training
     vae.eval()
-    codes = encode(vae, datamodule, every_image=final and scoring.of_every_image)
+    known = getattr(datamodule, "factors", None)
+    codes = encode(vae, datamodule, final and scoring.encodes_every_image(source.get("step") or 0, known))
     factors = _factors(datamodule, codes)
     table = latent_table(codes, factors, variances_at_quoted_picture(vae, datamodule))
     metrics = scoring.final if final else scoring.sample

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bvae.data.image_set import Factors
 from bvae.evaluation.numbers import readable
 from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric
@@ -51,16 +52,17 @@ class Scoring:
 
     sample: Mapping[str, CodesMetric] = field(default_factory=dict)  # of some images, while the model trains
     every_image: Mapping[str, CodesMetric] = field(default_factory=dict)  # of all, at the end; in place of the sample's
+    encode_every_image_from: int | None = None  # steps of a training, from which on that is done for position maps too
 
     @property
     def final(self) -> Mapping[str, CodesMetric]:
         """The metrics at the end of a training."""
         return self.every_image or self.sample
 
-    @property
-    def of_every_image(self) -> bool:
-        """Whether every image is encoded at the end."""
-        return bool(self.every_image)
+    def encodes_every_image(self, step: int, factors: Factors | None) -> bool:
+        """Whether every image is encoded at the end of a training of so many steps."""
+        is_long = self.encode_every_image_from is not None and step >= self.encode_every_image_from
+        return bool(self.every_image) or (is_long and factors is not None and len(factors.positions) == 2)
 
 
 NO_SCORES = Scoring()

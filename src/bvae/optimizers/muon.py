@@ -42,6 +42,9 @@ class Muon(Optimizer):
         iterations: of `orthogonalized`.
         betas: of Adam, for the biases.
         eps: of Adam, for the biases.
+        first_step: steps in which all of the parameters take Adam's steps, before it begins.
+        last_step: the step from which on they take Adam's again; None for never.
+        adam_lr: the learning rate in those steps, as a share of `lr`.
     """
 
     def __init__(
@@ -52,6 +55,9 @@ class Muon(Optimizer):
         iterations: int = 5,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        first_step: int = 0,
+        last_step: int | None = None,
+        adam_lr: float = 1.0,
     ) -> None:
         if not 0 <= lr < math.inf:
             raise ValueError(f"lr must be 0 or more, got {lr}")
@@ -60,7 +66,12 @@ class Muon(Optimizer):
                 raise ValueError(f"{name} must be 0 or more and below 1, got {value}")
         if iterations < 1:
             raise ValueError(f"iterations must be 1 or more, got {iterations}")
+        if first_step < 0 or (last_step is not None and last_step < first_step):
+            raise ValueError(f"first_step must be 0 or more, and last_step no less, got {first_step} and {last_step}")
+        if not 0 <= adam_lr < math.inf:
+            raise ValueError(f"adam_lr must be 0 or more, got {adam_lr}")
         defaults = {"lr": lr, "momentum": momentum, "iterations": iterations, "betas": tuple(betas), "eps": eps}
+        defaults |= {"first_step": first_step, "last_step": last_step, "adam_lr": adam_lr}
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -72,12 +83,25 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    (self._weight if parameter.dim() > 1 else self._bias)(parameter, group)
+                    self._step(parameter, group)
         return loss
+
+    def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        taken = state.get("taken", 0)
+        state["taken"] = taken + 1
+        last = math.inf if group["last_step"] is None else group["last_step"]
+        is_its_turn = group["first_step"] <= taken < last
+        if taken == last:
+            state["steps"] = 0  # Adam's averages begin anew
+        if is_its_turn and parameter.dim() > 1:
+            self._weight(parameter, group)
+        else:
+            self._adam(parameter, group, group["lr"] * (1 if is_its_turn else group["adam_lr"]))
 
     def _weight(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
         state = self.state[weight]
-        if not state:
+        if "average" not in state:
             state["average"] = torch.zeros_like(weight)
         gradient: Any = weight.grad
         average = state["average"].lerp_(gradient, 1 - group["momentum"])
@@ -85,14 +109,14 @@ class Muon(Optimizer):
         step = orthogonalized(direction, group["iterations"]).reshape(weight.shape)
         weight.sub_(step, alpha=0.2 * group["lr"] * math.sqrt(max(direction.shape)))
 
-    def _bias(self, bias: nn.Parameter, group: dict[str, Any]) -> None:
+    def _adam(self, parameter: nn.Parameter, group: dict[str, Any], lr: float) -> None:
         """Algorithm 1 of Kingma & Ba (2015), arXiv:1412.6980."""
-        state = self.state[bias]
-        if not state:
-            state |= {"steps": 0, "average": torch.zeros_like(bias), "square": torch.zeros_like(bias)}
+        state = self.state[parameter]
+        if not state.get("steps"):
+            state |= {"steps": 0, "average": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
         state["steps"] += 1
         first, second = group["betas"]
-        gradient: Any = bias.grad
+        gradient: Any = parameter.grad
         average = state["average"].lerp_(gradient, 1 - first) / (1 - first ** state["steps"])
         square = state["square"].lerp_(gradient.square(), 1 - second) / (1 - second ** state["steps"])
-        bias.sub_(average / (square.sqrt() + group["eps"]), alpha=group["lr"])
+        parameter.sub_(average / (square.sqrt() + group["eps"]), alpha=lr)

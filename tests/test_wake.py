@@ -1,0 +1,86 @@
+import pytest
+import torch
+from lightning import Trainer
+from torch import nn
+
+from bvae.callbacks import WakeIdleUnits
+from bvae.callbacks.wake import wake
+from bvae.data import ArrayImages, ImagesDataModule
+from bvae.losses import Capacity
+from bvae.model import VAE
+from bvae.training import Training
+
+
+def parts(last: nn.Module | None = None) -> tuple[nn.Module, nn.Module]:
+    """A pair for images of 8×8 whose unit 1 is active, units 0 and 2 idle, unit 0 the more so."""
+    torch.manual_seed(0)
+    code = last or nn.Linear(16, 6)
+    if last is None:
+        with torch.no_grad():
+            code.weight[[0, 2]] = 0
+            code.weight[3:] = 0
+            code.bias.copy_(torch.tensor([0.0, 0, 0, 0.01, -3, 0]))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LeakyReLU(), code)
+    return encoder, nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8)))
+
+
+def test_an_idle_unit_gets_a_mean_that_varies_and_the_others_stay():
+    vae, images = VAE(*parts()), torch.rand(500, 1, 8, 8)
+    before, latents = vae.encode(images), torch.randn(5, 3)
+    with torch.no_grad():
+        assert wake(vae, images, 1) == [0]
+        after = vae.encode(images)
+        torch.testing.assert_close(after.mean[:, 1:], before.mean[:, 1:])
+        torch.testing.assert_close(after.log_variance[:, 1:], before.log_variance[:, 1:])
+        assert after.mean[:, 0].mean().abs() < 1e-4
+        assert after.mean[:, 0].std() == pytest.approx(1, abs=1e-4)
+        assert not after.log_variance[:, 0].any()
+        still = latents * torch.tensor([0.0, 1, 1])
+        torch.testing.assert_close(vae.decode(still), VAE(*parts()).decode(still))
+        assert (vae.decode(latents) - vae.decode(still)).abs().max() < 0.2
+    assert set(wake(vae, images, 5)) == {0, 2}  # as 0 has not been trained
+
+
+class Losses(WakeIdleUnits):
+    """Notes each step's loss and terms."""
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.seen: list[dict] = []
+        count = pl_module.count
+        pl_module.count = lambda terms: (self.seen.append(terms), count(terms))
+
+
+def fit(callback: WakeIdleUnits, encoder: nn.Module, decoder: nn.Module) -> Training:
+    training = Training(encoder, decoder, Capacity(gamma=10, max_capacity=5, anneal_steps=10))
+    images = ImagesDataModule(ArrayImages(torch.rand(32, 1, 8, 8).numpy()), batch_size=8)
+    trainer = Trainer(
+        accelerator="cpu", max_steps=6, callbacks=[callback], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(training, images)
+    return training
+
+
+def test_while_units_wake_some_of_their_nats_are_free_and_afterwards_the_objective_is_its_own():
+    callback = Losses(2, 5, units=1, beta=[[0, 3]], free_nats=[[2, 0.2], [4, 0.2], [4, 0]])
+    fit(callback, *parts())
+    assert callback.woken == [0]
+    for step, terms in enumerate(callback.seen):
+        found = float(terms["loss"] - terms["reconstruction"])
+        kl = terms["kl_per_unit"].tolist()
+        if 2 <= step < 5:
+            free = 0.2 if step < 4 else 0
+            assert found == pytest.approx(3 * (max(kl[0] - free, 0) + kl[1] + kl[2]), abs=1e-3), step
+        else:
+            gap = abs(float(terms["information"]) - 0.5 * step)
+            assert found == pytest.approx(10 * (gap + float(terms["offset"])), abs=1e-3), step
+
+
+def test_what_cant_be_woken_is_refused_before_the_training():
+    encoder, decoder = parts(nn.Sequential(nn.Linear(16, 7), nn.Linear(7, 5)))
+    with pytest.raises(ValueError, match="wake needs an encoder that ends in a linear layer of 2D outputs"):
+        fit(WakeIdleUnits(2, 5), encoder, decoder)
+    for arguments, message in (((-1, 5), "first_step must be 0 or more"), ((6, 5), "last_step must be 6 or more")):
+        with pytest.raises(ValueError, match=message):
+            WakeIdleUnits(*arguments)
