@@ -40,6 +40,8 @@ TABLE = [
     ("compile=fast", "Unrecognized mode=fast, should be one of: default"),
     ("logger.mode=offlin", "logger.mode must be one of online, offline and disabled, got 'offlin'"),
     ("logger.dir=file", "logger.dir=file can't be written, File exists: give another logger.dir"),
+    ("experiment=seed capture=true", "callbacks.wake changes the objective of some steps, .*: use capture=false"),
+    ("experiment=seed callbacks.wake.last_step=5", "last_step must be 10000 or more, got 5"),
     ("model.encoder=mlp", "choose as in model/encoder=mlp"),
     ("scheduler=drop scheduler.milestones=[a]", "a step of scheduler.milestones must be a number, got 'a'"),
     ("callbacks.pictures=none", "callbacks.pictures must be a callback, or null to do without, got 'none'"),

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from bvae.app.errors import sentence
+from bvae.app.together import kind
 from bvae.training import Training
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -111,6 +112,13 @@ def test_defaults_are_the_papers(configuration):
     higgins = configuration("experiment=higgins2017")
     assert (higgins.loss.beta, higgins.optimizer.lr) == (4, 0.01)
     assert "Tanh" in higgins.model.decoder.activation._target_
+
+
+def test_waking_can_be_turned_off_and_is_trained_alone(configuration):
+    waking, plain = configuration("experiment=seed"), configuration("experiment=seed", "callbacks.wake=null")
+    assert waking.callbacks.wake.first_step == waking.optimizer.first_step == plain.optimizer.first_step == 10_000
+    assert kind(waking) is None
+    assert kind(plain) is not None
 
 
 def test_yaml_and_python_agree_on_the_objectives_defaults(configuration):

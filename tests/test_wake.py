@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning import Trainer
@@ -84,3 +86,20 @@ def test_what_cant_be_woken_is_refused_before_the_training():
     for arguments, message in (((-1, 5), "first_step must be 0 or more"), ((6, 5), "last_step must be 6 or more")):
         with pytest.raises(ValueError, match=message):
             WakeIdleUnits(*arguments)
+
+
+def test_of_several_processes_each_takes_the_weights_that_the_first_has_drawn():
+    training = Training(*parts(), Capacity())
+    data = ImagesDataModule(ArrayImages(torch.rand(32, 1, 8, 8).numpy()), batch_size=8)
+    data.prepare_data()
+    data.setup()
+    drawn = []
+
+    def broadcast(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        drawn.append({name: value + 1 for name, value in state.items()})
+        return drawn[-1]
+
+    trainer = SimpleNamespace(global_step=2, datamodule=data, strategy=SimpleNamespace(broadcast=broadcast))
+    WakeIdleUnits(2, 5).on_train_batch_start(trainer, training, None, 0)
+    for layer, state in zip((training.model.encoder[-1], training.model.decoder[0]), drawn, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in layer.state_dict().items())

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bvae.app import processes, resume
 from bvae.app.targets import import_own
+from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
 from bvae.checkpoints.load import load
@@ -104,6 +105,9 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[AtomicCheckpointIO()])
     if cfg.get("capture"):
         Captured(training)
+    for callback in callbacks.values():
+        if isinstance(callback, WakeIdleUnits):
+            callback.check(training)
     datamodule.prepare_data()
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))

@@ -220,6 +220,8 @@ def kind(cfg: DictConfig) -> str | None:
     trainer = cfg.trainer
     if trainer.devices != 1 or trainer.get("num_nodes", 1) != 1 or str(trainer.precision) in ("16", "16-mixed"):
         return None  # several processes, or gradients that are scaled before they are computed
+    if cfg.callbacks.get("wake"):
+        return None  # its objective is another in some steps
     with suppress(OmegaConfBaseException):  # of an interpolation that only the job itself can resolve
         parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}
         parts["data"].pop("seed", None)

@@ -13,7 +13,7 @@ from bvae.evaluation.codes import sample
 from bvae.losses import Context
 from bvae.losses.schedules import piecewise
 from bvae.model import VAE
-from bvae.training import Terms
+from bvae.training import Terms, Training
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +61,24 @@ class WakeIdleUnits(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.woken = state_dict["woken"]
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if pl_module.step_terms is not None:
+    def check(self, training: Training) -> None:
+        """Raise ValueError for a training in which no unit can be woken."""
+        if training.step_terms is not None:
             raise ValueError(
-                "callbacks.wake changes the objective of some steps: use capture=false, and no hydra/launcher=together"
+                "callbacks.wake changes the objective of some steps, so they can't be captured: use capture=false"
             )
-        _code_layers(pl_module.model)  # raises before anything is trained
+        _code_layers(training.model)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.check(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         if step == self.first_step and step < self.last_step:
             images, _ = sample(trainer.datamodule, _SAMPLE, pl_module.device)
             self.woken = wake(pl_module.model, images, self.units)
+            for layer in _code_layers(pl_module.model):  # of several processes each has drawn weights of its own
+                layer.load_state_dict(trainer.strategy.broadcast(layer.state_dict()))
             names = ", ".join(map(str, self.woken)) or "none, as all are active"
             log.info("At step %s these units are woken: %s", f"{step:,}", names)
         is_waking = self.first_step <= step < self.last_step
