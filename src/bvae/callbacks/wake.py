@@ -26,7 +26,7 @@ class WakeIdleUnits(Callback):
     """Wakes units at the prior once in a training, as sparse autoencoders revive dead features.
 
     Neither the encoder nor the decoder has a gradient for a unit at the prior, so that it stays there whatever it could
-    tell. At `first_step` the idle units with the least KL get fresh weights: a random direction of the encoder's last
+    tell. At `first_step` those with the largest variance get fresh weights: a random direction of the encoder's last
     features as their mean, with a deviation of 1 over the images, and small weights in the decoder. Up to `last_step`
     the objective gives way to reconstruction + β·Σ_d max(KL_d − λ_d, 0), λ_d being 0 for the units that were active:
     first some nats of the woken ones are free, then they cost what those of the others do, so that a unit stays awake
@@ -74,7 +74,7 @@ class WakeIdleUnits(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
-        if step == self.first_step and step < self.last_step:
+        if step == self.first_step < self.last_step and not self.woken:  # a step may have several batches
             images, _ = sample(trainer.datamodule, _SAMPLE, pl_module.device)
             self.woken = wake(pl_module.model, images, self.units)
             for layer in _code_layers(pl_module.model):  # of several processes each has drawn weights of its own
@@ -94,7 +94,7 @@ class WakeIdleUnits(Callback):
 
 @torch.no_grad()
 def wake(vae: VAE, images: Tensor, most: int) -> list[int]:
-    """Give the idle units with the least KL fresh weights.
+    """Give units at the prior, those with the largest variance first, fresh weights.
 
     Args:
         vae: the model; the mean and log-variance of its code come of a linear layer, and the decoder begins with one.
