@@ -13,7 +13,7 @@ from runs import environment, run_folder
 from torch import nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
-from bvae.data import ArrayImages, DSpritesDataModule, FactorGrid, ImagesDataModule
+from bvae.data import ArrayImages, FactorGrid, ImagesDataModule
 from bvae.evaluation import units_of
 from bvae.losses import Gaussian
 from bvae.model import VAE
@@ -141,18 +141,8 @@ def networks() -> dict[str, tuple[VAE, ImagesDataModule]]:
     }
 
 
-def large() -> dict[str, tuple[VAE, ImagesDataModule]]:
-    """Two of them, with the pictures that the rounding of large ones needs."""
-    found = {name: networks()[name][0] for name in ("mlp, gray", "conv, colour")}
-    return {name: (vae, pictures(vae.encoder.image_shape, 300)) for name, vae in found.items()}
-
-
-@pytest.mark.parametrize("size", ["as they are", "as if they were large"])
-def test_each_architectures_numbers_are_pytorchs(browser, tmp_path, size, monkeypatch):
-    if size == "as if they were large":
-        monkeypatch.setattr("bvae.report.network._MANY", 50_000)
-        monkeypatch.setattr("bvae.report.network._LARGE", 30_000)
-    for name, (vae, data) in (networks() if size == "as they are" else large()).items():
+def test_each_architectures_numbers_are_pytorchs(browser, tmp_path):
+    for name, (vae, data) in networks().items():
         page = written(tmp_path / f"{name}.html", data, vae)
         opened(browser, page)
         images, latents = data.images(4), torch.randn(4, vae.decoder.latent_dim)
@@ -176,15 +166,6 @@ def test_each_architectures_numbers_are_pytorchs(browser, tmp_path, size, monkey
             np.testing.assert_allclose(found[2], picture, atol=1e-2, err_msg=name)
         if name.startswith("conv"):
             assert page.stat().st_size < 3e6
-
-
-@pytest.mark.slow
-def test_an_mlps_page_is_small_too(tmp_path):
-    torch.manual_seed(0)
-    page = written(tmp_path / "page.html", DSpritesDataModule(), VAE(MLPEncoder(), MLPDecoder()).eval())
-    assert page.stat().st_size < 8e6
-    error = re.search(r'"bits": \[3, 12\], "error": ([0-9.e-]+)', page.read_text())
-    assert float(error[1]) <= 0.005
 
 
 def test_hands_move_the_units_and_choose_draw_and_open_pictures(browser, tmp_path):

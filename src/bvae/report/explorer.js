@@ -82,7 +82,7 @@ class Panel {
     this.root = document.getElementById("panel").content.firstElementChild.cloneNode(true);
     this.find = (selector) => this.root.querySelector(selector);
     if (!this.refused) {
-      this.weights = unpack(this.tensors, this.rest);
+      this.weights = unpack(this.tensors, this.bits, this.rest);
       this.rest = null;
     }
   }
@@ -148,7 +148,7 @@ class Panel {
       ? `The model can't run here: ${this.refused}. These are frames made before, one unit at a time.`
       : "The band is the picture's code ± 2σ.";
     this.find(".precision").textContent = this.refused ? "" :
-      `The weights are rounded to ${[...new Set(this.bits)].join(" to ")} bits, which moved no pixel of 32 pictures by more than ${this.error.toPrecision(2)} (black is 0, white 1).`;
+      `The weights are rounded to ${this.bits} bits, which moved no pixel of 32 pictures by more than ${this.error.toPrecision(2)} (black is 0, white 1).`;
     const idle = this.find("details"), names = this.units.filter((unit) => !unit.active);
     this.find("summary").textContent = `${names.length} idle unit${names.length === 1 ? "" : "s"}`;
     idle.hidden = !names.length;

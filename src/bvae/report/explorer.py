@@ -24,12 +24,10 @@ from bvae.evaluation.latent_table import LatentUnit, caption
 from bvae.model import VAE
 from bvae.report import network
 from bvae.report.page import write_page
-from bvae.report.steps import Refused
 
 _PICTURES = 4_000  # of the dataset, at most
 _BYTES = 16_000_000  # of their values; those of black and white ones take an eighth in the page
 _POINTS = 500  # of the scatter
-_SAMPLED = 1_000  # pictures, by which the weights are rounded
 _BATCH = 250
 
 
@@ -49,7 +47,6 @@ class _Pictures:
     levels: Tensor  # (N, C, H, W), 0 to 255
     classes: Tensor  # (N, K), their factors; K is 0 without
     points: np.ndarray  # (P,), those whose codes are drawn
-    sampled: np.ndarray  # some in random order, by which the weights are rounded
     kept: list[list[int]]  # of each factor, the classes that every combination is there of; empty where not all are
 
 
@@ -125,10 +122,10 @@ def _model(model: Explored, found: _Pictures) -> tuple[dict[str, Any], str]:
         "reach": max(3.0, math.ceil(2 * float(codes.abs().max())) / 2),
     }
     try:
-        program = network.program(vae, found.levels[found.sampled].float() / 255, codes.shape[1])
+        program = network.program(vae, images, codes.shape[1])
         numbers = program.numbers
         about |= {name: value for name, value in vars(program).items() if name != "numbers"}
-    except Refused as error:
+    except network.Refused as error:
         start = codes[torch.linalg.vector_norm(codes, dim=1).argmin()]
         values = torch.linspace(*pictures.TRAVERSAL_RANGE, pictures.FRAMES)
         frames = pictures.traverse(vae, start, values)
@@ -172,8 +169,8 @@ def _pictures(datamodule: LightningDataModule, device: torch.device) -> _Picture
         found = [(_levels(served[: _most(served)]), classes[: _most(served)].cpu())]
     levels = torch.cat([part for part, _ in found])
     classes = torch.cat([part for _, part in found])
-    sampled = np.random.default_rng(0).permutation(len(levels))[:_SAMPLED]
-    return _Pictures(levels, classes, np.sort(sampled[:_POINTS]), sampled, kept)
+    points = np.sort(np.random.default_rng(0).permutation(len(levels))[:_POINTS])
+    return _Pictures(levels, classes, points, kept)
 
 
 def _levels(images: Tensor) -> Tensor:

@@ -125,10 +125,10 @@ function run(steps, tensors, input) {
 }
 
 // The numbers of a network: vectors as they are, matrices as a scale for each row and integers in planes of bytes.
-function unpack(tensors, bytes) {
+function unpack(tensors, bits, bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const floats = (start, n) => Float32Array.from({ length: n }, (_, k) => view.getFloat32(start + 4 * k, true));
-  return tensors.map(({ rows, columns, bits, start }) => {
+  return tensors.map(({ rows, columns, start }) => {
     if (!rows) return floats(start, columns);
     const scales = floats(start, rows), size = rows * columns, low = start + 4 * rows, half = 2 ** (bits - 1);
     const values = new Float32Array(size);
