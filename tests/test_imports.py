@@ -29,7 +29,7 @@ ALLOWED = {
     },
     "architectures": set(),
     "bursts": {"model", "training"},
-    "callbacks": {"checkpoints", "evaluation", "loggers", "metrics"},
+    "callbacks": {"checkpoints", "evaluation", "loggers", "losses", "metrics", "model"},
     "captured": {"bursts", "losses", "training"},
     "checkpoints": {"architectures", "model"},
     "data": set(),

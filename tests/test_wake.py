@@ -69,7 +69,7 @@ def test_while_units_wake_some_of_their_nats_are_free_and_afterwards_the_objecti
     fit(callback, *parts())
     assert callback.woken == [0]
     for step, terms in enumerate(callback.seen):
-        found = float(terms["loss"] - terms["reconstruction"])
+        found = float((terms["loss"] - terms["reconstruction"]).detach())
         kl = terms["kl_per_unit"].tolist()
         if 2 <= step < 5:
             free = 0.2 if step < 4 else 0

@@ -13,7 +13,6 @@ from bvae.evaluation.codes import sample
 from bvae.losses import Context
 from bvae.losses.schedules import piecewise
 from bvae.model import VAE
-from bvae.training import Terms, Training
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,8 @@ class WakeIdleUnits(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.woken = state_dict["woken"]
 
-    def check(self, training: Training) -> None:
-        """Raise ValueError for a training in which no unit can be woken."""
+    def check(self, training: LightningModule) -> None:
+        """Raise ValueError for a `Training` in which no unit can be woken."""
         if training.step_terms is not None:
             raise ValueError(
                 "callbacks.wake changes the objective of some steps, so they can't be captured: use capture=false"
@@ -84,7 +83,7 @@ class WakeIdleUnits(Callback):
         is_waking = self.first_step <= step < self.last_step
         pl_module.step_terms = (lambda images, context: self._terms(pl_module, images, context)) if is_waking else None
 
-    def _terms(self, pl_module: LightningModule, images: Tensor, context: Context) -> Terms:
+    def _terms(self, pl_module: LightningModule, images: Tensor, context: Context) -> dict[str, Any]:
         terms = pl_module.terms(images, context)
         free_nats = torch.zeros_like(terms["kl_per_unit"])
         free_nats[self.woken] = piecewise(context.step, self.free_nats)
