@@ -12,12 +12,12 @@ from bvae.checks import integer, points
 from bvae.evaluation.codes import sample
 from bvae.losses import Context
 from bvae.losses.schedules import piecewise
+from bvae.metrics import ACTIVE_BELOW
 from bvae.model import VAE
 
 log = logging.getLogger(__name__)
 
 _SAMPLE = 1000  # images, that say which units are idle
-_IDLE = 0.85  # posterior variance, averaged over the images, from which on a unit is at the prior
 _SMALL = 0.01  # deviation of a woken unit's weights in the decoder
 
 
@@ -109,7 +109,7 @@ def wake(vae: VAE, images: Tensor, most: int) -> list[int]:
     handle.remove()
     variances = posterior.log_variance.exp().mean(dim=0)
     order = variances.argsort(descending=True)
-    units = [unit for unit in order.tolist() if variances[unit] >= _IDLE][:most]
+    units = [unit for unit in order.tolist() if variances[unit] >= ACTIVE_BELOW][:most]
     latent_dim = first.in_features
     for unit in units:
         direction = torch.randn_like(last.weight[unit])
