@@ -113,6 +113,24 @@ def test_its_state_is_saved_and_loaded():
     assert torch.equal(*weights)
 
 
+def test_the_state_of_an_earlier_version_is_taken_on():
+    weight = nn.Parameter(torch.ones(4, 3))
+    optimizer = Muon([weight], lr=0.1)
+    weight.grad = torch.randn(4, 3)
+    optimizer.step()
+    earlier = deepcopy(optimizer.state_dict())
+    for name in ("first_step", "last_step", "adam_lr"):
+        del earlier["param_groups"][0][name]
+    del earlier["state"][0]["taken"]
+    again = nn.Parameter(weight.detach().clone())
+    resumed = Muon([again], lr=0.1)
+    resumed.load_state_dict(earlier)
+    again.grad = weight.grad = torch.randn(4, 3)
+    optimizer.step()
+    resumed.step()
+    assert torch.equal(weight, again)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("lr", -1.0), ("lr", math.nan), ("momentum", 1.0), ("iterations", 0), ("first_step", -1), ("adam_lr", -0.5)],

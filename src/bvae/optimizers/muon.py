@@ -74,6 +74,12 @@ class Muon(Optimizer):
         defaults |= {"first_step": first_step, "last_step": last_step, "adam_lr": adam_lr}
         super().__init__(params, defaults)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # an earlier version's lack what it hadn't
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
