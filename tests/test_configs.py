@@ -119,6 +119,8 @@ def test_waking_can_be_turned_off_and_is_trained_alone(configuration):
     assert waking.callbacks.wake.first_step == waking.optimizer.first_step == plain.optimizer.first_step == 10_000
     assert kind(waking) is None
     assert kind(plain) is not None
+    named = "+callbacks.mine={_target_:bvae.callbacks.WakeIdleUnits,first_step:1,last_step:2}"
+    assert kind(configuration(named)) is None
 
 
 def test_yaml_and_python_agree_on_the_objectives_defaults(configuration):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WAKES = "bvae.callbacks.WakeIdleUnits"
+
 
 class Turn(Thread):
     """A job in a thread that runs only in its turn: it goes on until it waits or ends, and then the caller does.
@@ -220,7 +222,7 @@ def kind(cfg: DictConfig) -> str | None:
     trainer = cfg.trainer
     if trainer.devices != 1 or trainer.get("num_nodes", 1) != 1 or str(trainer.precision) in ("16", "16-mixed"):
         return None  # several processes, or gradients that are scaled before they are computed
-    if cfg.callbacks.get("wake"):
+    if any(OmegaConf.is_dict(node) and node.get("_target_") == _WAKES for node in cfg.callbacks.values()):
         return None  # its objective is another in some steps
     with suppress(OmegaConfBaseException):  # of an interpolation that only the job itself can resolve
         parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}
