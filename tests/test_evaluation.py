@@ -15,7 +15,7 @@ from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import FactorGrid, render
 from bvae.evaluation import Scoring, codes_of, evaluate, evaluate_codes, read_codes, show
-from bvae.evaluation.codes import sample
+from bvae.evaluation.codes import sample, write_codes
 from bvae.evaluation.features import dead_features
 from bvae.evaluation.pictures import pixels
 from bvae.losses import ELBO, Sample
@@ -182,6 +182,16 @@ def test_anybodys_codes_get_a_table_without_a_posterior(tmp_path):
     assert (tmp_path / "scores.json").is_file()
     with pytest.raises(ValueError, match=r"need 2 names, got 1"):
         evaluate_codes(codes_of(codes, factors), tmp_path, chosen, ["hue"])
+
+
+def test_the_codes_that_a_run_keeps_are_of_images_of_every_value(tmp_path):
+    grid = np.stack(np.unravel_index(np.arange(3 * 40 * 32), (3, 40, 32)), axis=1)
+    write_codes(codes_of(grid.astype(np.float32), grid), ("shape", "angle", "y"), tmp_path / "codes.npz", most=1_000)
+    kept, names = read_codes(tmp_path / "codes.npz")
+    assert len(kept.mean) == 1_000  # every fourth would have every fourth y
+    assert kept.factors.numpy() == pytest.approx(kept.mean.numpy())
+    assert [len(np.unique(column)) for column in kept.factors.numpy().T] == [3, 40, 32]
+    assert names == ["shape", "angle", "y"]
 
 
 def test_continuous_factors_are_scored_tabulated_and_reported(tmp_path):
