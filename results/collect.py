@@ -35,18 +35,19 @@ SCORES = {
 }
 SHOWN = tuple(SCORES)[:7]
 DRAWN = ("mig", "factor_vae_score", "dci_disentanglement")
-COLUMNS = ("setting", "seed", "command", "code", "minutes", "units", "least_idle_variance", *SCORES)
+COLUMNS = ("objective", "setting", "seed", "command", "code", "minutes", "units", "least_idle_variance", *SCORES)
 
 INTRODUCTION = """\
 # Results
 
 Every run that was made with these settings, none left out: a row a setting and a dot a seed. A setting's command, with
-its seed and OMP_NUM_THREADS=1, makes the numbers again; [runs.csv](runs.csv) has each run's. Scores are of all 737,280
-images, MIG from posterior means in 20 bins; DCI is the random forest's (`metrics=fast`). Minutes are those of all steps
-at their median speed, on one thread of a shared machine with two cores. Rounding alone moves the end of a run, so
-another processor gives other numbers. The settings marked † ran on earlier code, on three other processors, and their
-new scores weren't computed; there `outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, and
-elsewhere `outputs/annealed-S` for that of *annealed*."""
+its seed and OMP_NUM_THREADS=1, makes the numbers again; [runs.csv](runs.csv) has each run's. Of five or more runs the
+table has the median, and the quartiles in brackets. Scores are of all 737,280 images, MIG from posterior means in 20
+bins; DCI is the random forest's (`metrics=fast`). Minutes are those of all steps at their median speed, on one thread
+of a shared machine with two cores. Rounding alone moves the end of a run, so another processor gives other numbers. The
+settings marked † ran on earlier code, on three other processors, and their new scores weren't computed; there
+`outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, and elsewhere `outputs/annealed-S` for that
+of *annealed*."""
 
 
 def found(run: Path) -> tuple[str, str]:
@@ -68,7 +69,9 @@ def row_of(run: Path, setting: str) -> dict[str, str]:
     speed = statistics.median(metrics_table(run / "metrics.csv")[SPEED].values)
     values = {name: scores.get(name, {}).get("value") for name in SCORES}
     units, idle = found(run)
+    choices = yaml.safe_load((run / ".hydra" / "hydra.yaml").read_text(encoding="utf-8"))["hydra"]["runtime"]["choices"]
     return {
+        "objective": choices["loss"],
         "setting": setting,
         "seed": str(cfg["seed"]),
         "command": f"python train.py {' '.join(own)}",
@@ -89,48 +92,65 @@ def write(kept: list[dict[str, str]]) -> None:
     with (RESULTS / "runs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(kept, key=lambda row: (row["setting"], row["command"], row["seed"])))
+        writer.writerows(sorted(kept, key=lambda row: (row["setting"], row["command"], int(row["seed"]))))
 
 
-def settings() -> dict[str, list[dict[str, str]]]:
-    """Return each setting's runs."""
+def grouped_by(key: str, runs: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     grouped: dict[str, list[dict[str, str]]] = {}
-    for row in rows():
-        grouped.setdefault(row["setting"], []).append(row)
+    for run in runs:
+        grouped.setdefault(run[key], []).append(run)
     return grouped
 
 
-def draw(grouped: dict[str, list[dict[str, str]]]) -> None:
-    """Draw a dot a seed for the three scores that papers report."""
-    figure = Figure(figsize=(11, 0.8 + 0.27 * len(grouped)), layout="constrained")
+def draw(settings: dict[str, list[dict[str, str]]], path: Path) -> None:
+    """Draw a dot a seed for the three scores that papers report, a row a setting of an objective."""
+    figure = Figure(figsize=(9, 0.8 + 0.27 * len(settings)), layout="constrained")
     for axes, score in zip(figure.subplots(1, len(DRAWN), sharey=True), DRAWN, strict=True):
-        for place, runs in enumerate(grouped.values()):
+        for place, runs in enumerate(settings.values()):
             values = [float(run[score]) for run in runs if run[score]]
             axes.plot(values, [place] * len(values), "o", color="C0", alpha=0.6, markersize=5)
         axes.set_title(f"{SCORES[score]} ↑", fontsize=10)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(0, 1)  # of every objective alike
         axes.grid(axis="x", alpha=0.3)
-    axes.set_yticks(range(len(grouped)), list(grouped), fontsize=9)
-    axes.invert_yaxis()
-    figure.savefig(RESULTS / "scores.png", dpi=110)
+    axes.set_yticks(range(len(settings)), list(settings), fontsize=9)
+    axes.set_ylim(len(settings) - 0.5, -0.5)
+    figure.savefig(path, dpi=110)
 
 
-def page(grouped: dict[str, list[dict[str, str]]]) -> str:
-    """Write the page: the figure, a row a setting, the commands, and the pictures of the runs that are kept."""
+def in_short(values: list[str]) -> str:
+    """Write a score of a few seeds one by one, of five or more as their median with the quartiles."""
+    found = [float(value) for value in values if value]
+    if not found:
+        return "–"
+    if len(found) < 5:
+        return ", ".join(f"{float(value):.3f}" if value else "–" for value in values)
+    low, median, high = statistics.quantiles(found, method="inclusive")
+    return f"{median:.3f} ({low:.3f}–{high:.3f})"
+
+
+def page(runs: list[dict[str, str]]) -> str:
+    """Write the page: a row a setting, each objective's figure and commands, and the pictures of the runs kept."""
     columns = ("setting", "seeds", "minutes", *(SCORES[name] for name in SHOWN))
     table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    listed = []
-    for setting, runs in grouped.items():
-        scores = (", ".join(f"{float(run[name]):.3f}" if run[name] else "–" for run in runs) for name in SHOWN)
-        minutes = [float(run["minutes"]) for run in runs]
+    for setting, seeds in grouped_by("setting", runs).items():
+        scores = (in_short([run[name] for run in seeds]) for name in SHOWN)
+        minutes = [float(run["minutes"]) for run in seeds]
         cells = (
-            ", ".join(run["seed"] for run in runs),
+            ", ".join(run["seed"] for run in seeds),
             "–".join(dict.fromkeys(f"{m:.0f}" for m in (min(minutes), max(minutes)))),
             *scores,
         )
         table.append(f"| {setting} | {' | '.join(cells)} |")
-        listed.append(f"- {setting}: `{runs[0]['command']} seed=S`")
-        listed += [f"  - seed {run['seed']}: {run['units'] or 'no active unit'}" for run in runs]
+    objectives = []
+    for objective, own in grouped_by("objective", runs).items():
+        listed = []
+        for setting, seeds in grouped_by("setting", own).items():
+            listed.append(f"- {setting}: `{seeds[0]['command']} seed=S`")
+            for run in seeds:
+                drawn = ", ".join(f"{float(run[name]):.3f}" for name in DRAWN)
+                listed.append(f"  - seed {run['seed']}: {drawn}; {run['units'] or 'no active unit'}")
+        picture = f"![MIG, FactorVAE score and DCI of every seed](scores-{objective}.png)"
+        objectives.append(f"## `loss={objective}`\n\n{picture}\n\n" + "\n".join(listed))
     pictures = [
         f"## {folder.name}\n\n"
         + "\n\n".join(f"![{kept}]({folder.name}/{kept})" for kept in KEPT if kept.endswith(".png"))
@@ -138,10 +158,10 @@ def page(grouped: dict[str, list[dict[str, str]]]) -> str:
     ]
     parts = (
         INTRODUCTION,
-        "![MIG, FactorVAE score and DCI of every seed](scores.png)",
         "\n".join(table),
-        "## Commands, and each seed's active units: factor, variance, correlation",
-        "\n".join(listed),
+        "Each objective's commands, and each seed's MIG, FactorVAE score, DCI and active units (factor, variance, "
+        "correlation):",
+        *objectives,
         *pictures,
     )
     return "\n\n".join(parts) + "\n"
@@ -161,9 +181,10 @@ def main() -> None:
             folder.mkdir(exist_ok=True)
             for name in KEPT:
                 shutil.copy(asked.run / name, folder / name)
-    grouped = settings()
-    draw(grouped)
-    (RESULTS / "README.md").write_text(page(grouped), encoding="utf-8")
+    runs = rows()
+    for objective, own in grouped_by("objective", runs).items():
+        draw(grouped_by("setting", own), RESULTS / f"scores-{objective}.png")
+    (RESULTS / "README.md").write_text(page(runs), encoding="utf-8")
 
 
 if __name__ == "__main__":
