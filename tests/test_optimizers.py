@@ -71,26 +71,21 @@ def test_biases_take_adams_steps():
         torch.testing.assert_close(ours, adams)
 
 
-def test_before_its_first_step_and_from_its_last_on_weights_take_adams_steps():
+def test_before_its_first_step_weights_take_adams_steps():
     torch.manual_seed(0)
     ours, adams = (nn.Parameter(torch.ones(4, 3)) for _ in range(2))
-    muon = Muon([ours], lr=0.4, first_step=3, last_step=5, adam_lr=0.25)
-    for steps in ([0, 1, 2], [5, 6]):
-        adam = torch.optim.Adam([adams], lr=0.1)  # anew
-        for step in steps:
-            ours.grad = torch.randn(4, 3)
-            adams.grad = ours.grad.clone()
-            muon.step()
-            adam.step()
-            torch.testing.assert_close(ours, adams, msg=str(step))
-        if steps[0] == 0:
-            for _ in range(2):
-                before = ours.detach().clone()
-                muon.step()
-                moved = torch.linalg.svdvals(ours.detach() - before) / (0.2 * 0.4 * 2)
-                assert 0.6 < moved.min() < moved.max() < 1.3
-            with torch.no_grad():
-                adams.copy_(ours)
+    muon, adam = Muon([ours], lr=0.4, first_step=3, adam_lr=0.25), torch.optim.Adam([adams], lr=0.1)
+    for step in range(3):
+        ours.grad = torch.randn(4, 3)
+        adams.grad = ours.grad.clone()
+        muon.step()
+        adam.step()
+        torch.testing.assert_close(ours, adams, msg=str(step))
+    for _ in range(2):
+        before = ours.detach().clone()
+        muon.step()
+        moved = torch.linalg.svdvals(ours.detach() - before) / (0.2 * 0.4 * 2)
+        assert 0.6 < moved.min() < moved.max() < 1.3
 
 
 def test_its_state_is_saved_and_loaded():
@@ -119,7 +114,7 @@ def test_the_state_of_an_earlier_version_is_taken_on():
     weight.grad = torch.randn(4, 3)
     optimizer.step()
     earlier = deepcopy(optimizer.state_dict())
-    for name in ("first_step", "last_step", "adam_lr"):
+    for name in ("first_step", "adam_lr"):
         del earlier["param_groups"][0][name]
     del earlier["state"][0]["taken"]
     again = nn.Parameter(weight.detach().clone())

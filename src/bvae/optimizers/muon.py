@@ -43,7 +43,6 @@ class Muon(Optimizer):
         betas: of Adam, for the biases.
         eps: of Adam, for the biases.
         first_step: steps in which all of the parameters take Adam's steps, before it begins.
-        last_step: the step from which on they take Adam's again; None for never.
         adam_lr: the learning rate in those steps, as a share of `lr`.
     """
 
@@ -56,7 +55,6 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         first_step: int = 0,
-        last_step: int | None = None,
         adam_lr: float = 1.0,
     ) -> None:
         if not 0 <= lr < math.inf:
@@ -66,12 +64,12 @@ class Muon(Optimizer):
                 raise ValueError(f"{name} must be 0 or more and below 1, got {value}")
         if iterations < 1:
             raise ValueError(f"iterations must be 1 or more, got {iterations}")
-        if first_step < 0 or (last_step is not None and last_step < first_step):
-            raise ValueError(f"first_step must be 0 or more, and last_step no less, got {first_step} and {last_step}")
+        if first_step < 0:
+            raise ValueError(f"first_step must be 0 or more, got {first_step}")
         if not 0 <= adam_lr < math.inf:
             raise ValueError(f"adam_lr must be 0 or more, got {adam_lr}")
         defaults = {"lr": lr, "momentum": momentum, "iterations": iterations, "betas": tuple(betas), "eps": eps}
-        defaults |= {"first_step": first_step, "last_step": last_step, "adam_lr": adam_lr}
+        defaults |= {"first_step": first_step, "adam_lr": adam_lr}
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -96,10 +94,7 @@ class Muon(Optimizer):
         state = self.state[parameter]
         taken = state.get("taken", 0)
         state["taken"] = taken + 1
-        last = math.inf if group["last_step"] is None else group["last_step"]
-        is_its_turn = group["first_step"] <= taken < last
-        if taken == last:
-            state["steps"] = 0  # Adam's averages begin anew
+        is_its_turn = taken >= group["first_step"]
         if is_its_turn and parameter.dim() > 1:
             self._weight(parameter, group)
         else:
@@ -118,7 +113,7 @@ class Muon(Optimizer):
     def _adam(self, parameter: nn.Parameter, group: dict[str, Any], lr: float) -> None:
         """Algorithm 1 of Kingma & Ba (2015), arXiv:1412.6980."""
         state = self.state[parameter]
-        if not state.get("steps"):
+        if "steps" not in state:
             state |= {"steps": 0, "average": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
         state["steps"] += 1
         first, second = group["betas"]
