@@ -148,7 +148,7 @@ def page(runs: list[dict[str, str]]) -> str:
             listed.append(f"- {setting}: `{seeds[0]['command']} seed=S`")
             for run in seeds:
                 drawn = ", ".join(f"{float(run[name]):.3f}" for name in DRAWN)
-                listed.append(f"  - seed {run['seed']}: {drawn}; {run['units'] or 'no active unit'}")
+                listed.append(f"    - seed {run['seed']}: {drawn}; {run['units'] or 'no active unit'}")
         picture = f"![MIG, FactorVAE score and DCI of every seed](scores-{objective}.png)"
         objectives.append(f"## `loss={objective}`\n\n{picture}\n\n" + "\n".join(listed))
     pictures = [
