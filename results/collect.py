@@ -119,12 +119,12 @@ def draw(settings: dict[str, list[dict[str, str]]], path: Path) -> None:
 
 def in_short(values: list[str]) -> str:
     """Write a score of a few seeds one by one, of five or more as their median with the quartiles."""
-    found = [float(value) for value in values if value]
-    if not found:
+    known = [float(value) for value in values if value]
+    if not known:
         return "–"
-    if len(found) < 5:
+    if len(known) < 5:
         return ", ".join(f"{float(value):.3f}" if value else "–" for value in values)
-    low, median, high = statistics.quantiles(found, method="inclusive")
+    low, median, high = statistics.quantiles(known, method="inclusive")
     return f"{median:.3f} ({low:.3f}–{high:.3f})"
 
 
