@@ -46,8 +46,8 @@ table has the median, and the quartiles in brackets. Scores are of all 737,280 i
 bins; DCI is the random forest's (`metrics=fast`). Minutes are those of all steps at their median speed, on one thread
 of a shared machine with two cores. Rounding alone moves the end of a run, so another processor gives other numbers. The
 settings marked † ran on earlier code, on three other processors, and their new scores weren't computed; there
-`outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, and elsewhere `outputs/annealed-S` for that
-of *annealed*."""
+`outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, `outputs/mlp-quick-S` for that of
+*annealed, mlp*, and `outputs/annealed-S` for that of *annealed*."""
 
 
 def found(run: Path) -> tuple[str, str]:

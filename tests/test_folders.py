@@ -60,7 +60,8 @@ def test_what_cannot_go_on_is_refused(tmp_path):
 
 def test_a_search_of_other_overrides_is_another_study():
     def study(*typed: str) -> str:
-        return with_study(["hparams=optuna", *typed])[-1]
+        (name,) = (word for word in with_study(["hparams=optuna", *typed]) if "study_name=" in word)
+        return name
 
     first = study("experiment=quick", "loss=capacity")
     assert first.startswith("hydra.sweeper.study_name=bvae-")
@@ -74,6 +75,9 @@ def test_a_search_of_other_overrides_is_another_study():
     assert len(others - {first}) == 4
     assert study("hydra.sweeper.study_name=mine") == "hydra.sweeper.study_name=mine"
     assert with_study(["loss=beta"]) == ["loss=beta"]
+    *before, flag, kind = with_study(["hparams=optuna", "experiment=quick", "--cfg", "job"])
+    assert (flag, kind) == ("--cfg", "job")  # no override may follow a flag
+    assert before[-1] == "experiment=quick"
 
 
 def test_the_datas_folders_are_of_where_the_command_was_typed(monkeypatch, tmp_path):

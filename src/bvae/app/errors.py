@@ -120,7 +120,9 @@ def run_app(
                 finish()
     except JobError:
         if (signum := interrupts.asked()) is not None:
-            sys.exit(130 if signum == signal.SIGINT else 75)
+            from bvae.callbacks.interrupt import PREEMPTED  # late, as it brings torch
+
+            sys.exit(130 if signum == signal.SIGINT else PREEMPTED)
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
     except Exception as error:
         if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(error)):

@@ -115,7 +115,8 @@ def with_study(arguments: Sequence[str]) -> list[str]:
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     told_apart = of_the_jobs(overrides) + [word for word in of_the_sweeper if not word.startswith(_OF_HOW_IT_IS_RUN)]
     name = hashlib.sha256("\n".join(sorted(told_apart)).encode()).hexdigest()[:8]
-    return [*arguments, f"hydra.sweeper.study_name=bvae-{name}"]
+    place = arguments.index("hparams=optuna") + 1  # among the overrides, which a flag such as --cfg job ends
+    return [*arguments[:place], f"hydra.sweeper.study_name=bvae-{name}", *arguments[place:]]
 
 
 def _recorded(path: Path) -> list[str]:

@@ -16,8 +16,8 @@ class Capacity(Loss):
 
     Eq. 8 of Burgess et al. (2018), arXiv:1804.03599, is reconstruction + γ·|KL − C|, which `charge_offset=False` gives.
     While the KL lies below C, the cheapest way to raise it is to give each unit's posterior a constant offset from the
-    prior, which tells nothing of the images; once the offset leads, the bars amplify it, and with γ = 1000 many
-    initialisations never learn. So capacity counts the information I alone, and the offset O, see
+    prior, which tells nothing of the images; once the offset leads, the bars amplify it, and with γ = 1000 runs may
+    never learn. So capacity counts the information I alone, and the offset O, see
     `bvae.losses.loss.offset`, is charged. Above C both forms are the same: reconstruction + γ·(KL − C).
 
     Args:
