@@ -65,6 +65,8 @@ TABLE = [
     ("data.cache_dir=/proc/data", "/proc/data"),
     ("hydra.run.dir=file/x", "train.py: .*file"),
     ("hydra.run.dir=/proc/x", "train.py: .*/proc"),
+    ("trainer.precision=bf16-true", "trainer.precision must be one of 32-true, bf16-mixed, 16-mixed, got bf16-true"),
+    ("loss=factor loss.latent_dim=3", "loss.latent_dim must be that of the model, 10, got 3"),
     ("optimized_metric=nothing", "optimized_metric=nothing isn't computed; choose one of mig, "),
     ("-m hydra/launcher=ray", r"hydra/launcher=ray needs more packages: pip install 'bvae\[ray\]'"),
 ]

@@ -76,7 +76,7 @@ def whole(tmp_path_factory, cache_dir) -> Path:
 @pytest.mark.parametrize("steps", [((49, 99),), pytest.param(((29, 59), (59, 99), (99, 129)), marks=pytest.mark.slow)])
 def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, tmp_path, cache_dir):
     rng = random.Random(0)
-    job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=killed")
+    job = start(tmp_path, cache_dir, *LONG, "overwrite=true", "hydra.run.dir=killed")  # what was there, not its own
     run = tmp_path / "killed"
     for low, high in steps:
         wait_for_step(run, rng.randrange(low, high, 10), job)

@@ -75,6 +75,11 @@ def test_pictures_have_a_row_a_unit_and_originals_over_reconstructions(table, ch
     assert drawn <= {colour for _, colour in pair.getcolors(1 << 20)}
 
 
+def test_a_name_may_have_dollars_in_it(table):
+    frames = np.zeros((3, pictures.FRAMES, 8, 8, 1), dtype=np.uint8)
+    assert pictures.traversals(frames, [replace(unit, name=r"price_$x_$ $\foo$") for unit in table]).width > 100
+
+
 def test_colour_is_kept_and_other_numbers_of_channels_are_refused():
     images = torch.zeros(2, 3, 4, 4)
     images[:, 2] = 1.0

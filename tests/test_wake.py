@@ -8,7 +8,7 @@ from torch import nn
 from bvae.callbacks import WakeIdleUnits
 from bvae.callbacks.wake import wake
 from bvae.data import ArrayImages, ImagesDataModule
-from bvae.losses import Capacity
+from bvae.losses import Capacity, Control, Factor, Loss
 from bvae.model import VAE
 from bvae.training import Training
 
@@ -40,7 +40,15 @@ def test_an_idle_unit_gets_a_mean_that_varies_and_the_others_stay():
         still = latents * torch.tensor([0.0, 1, 1])
         torch.testing.assert_close(vae.decode(still), VAE(*parts()).decode(still))
         assert (vae.decode(latents) - vae.decode(still)).abs().max() < 0.2
-    assert set(wake(vae, images, 5)) == {0, 2}  # as 0 has not been trained
+    assert wake(vae, images, 5) == [2]  # 0 tells something now, at a variance of 1 as under DIP-VAE
+
+
+def test_where_nothing_of_an_image_arrives_none_is_woken():
+    vae = VAE(*parts())
+    torch.nn.init.zeros_(vae.encoder[1].weight)
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    assert wake(vae, torch.rand(500, 1, 8, 8), 2) == []
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
 
 
 class Losses(WakeIdleUnits):
@@ -53,8 +61,8 @@ class Losses(WakeIdleUnits):
         pl_module.count = lambda terms: (self.seen.append(terms), count(terms))
 
 
-def fit(callback: WakeIdleUnits, encoder: nn.Module, decoder: nn.Module) -> Training:
-    training = Training(encoder, decoder, Capacity(gamma=10, max_capacity=5, anneal_steps=10))
+def fit(callback: WakeIdleUnits, encoder: nn.Module, decoder: nn.Module, loss: Loss | None = None) -> Training:
+    training = Training(encoder, decoder, loss or Capacity(gamma=10, max_capacity=5, anneal_steps=10))
     images = ImagesDataModule(ArrayImages(torch.rand(32, 1, 8, 8).numpy()), batch_size=8)
     trainer = Trainer(
         accelerator="cpu", max_steps=6, callbacks=[callback], logger=False, enable_checkpointing=False,
@@ -77,6 +85,32 @@ def test_while_units_wake_some_of_their_nats_are_free_and_afterwards_the_objecti
         else:
             gap = abs(float(terms["information"]) - 0.5 * step)
             assert found == pytest.approx(10 * (gap + float(terms["offset"])), abs=1e-3), step
+
+
+def test_where_no_unit_is_idle_the_objective_stays(caplog):
+    encoder, decoder = parts()
+    with torch.no_grad():
+        encoder[-1].bias[3:] = -3
+    callback = Losses(2, 5)
+    fit(callback, encoder, decoder)
+    assert callback.woken == []
+    for step, terms in enumerate(callback.seen):
+        expected = 10 * (abs(float(terms["information"]) - 0.5 * step) + float(terms["offset"]))
+        assert float((terms["loss"] - terms["reconstruction"]).detach()) == pytest.approx(expected, abs=1e-3), step
+
+
+def test_a_training_that_ends_while_units_wake_has_its_own_objective_again():
+    training = fit(WakeIdleUnits(2, 100), *parts())
+    assert training.step_terms is None
+
+
+def test_a_controller_holds_still_and_a_discriminator_goes_on_learning():
+    control = Control(k_i=0.05)
+    assert float(fit(WakeIdleUnits(0, 100), *parts(), control).loss.beta) == control.beta_min
+    factor = Factor(latent_dim=3, discriminator_width=8)
+    before = [weight.clone() for weight in factor.parameters()]
+    fit(WakeIdleUnits(0, 100), *parts(), factor)
+    assert not any(torch.equal(weight, old) for weight, old in zip(factor.parameters(), before, strict=True))
 
 
 def test_what_cant_be_woken_is_refused_before_the_training():

@@ -142,6 +142,7 @@ def test_workers_map_the_file_themselves(data):
         ({"path": "x.npz"}, "path goes with source=file"),
         ({"batch_size": 0}, "batch_size must be an integer of 1 or more, got 0"),
         ({"batch_size": 6.4}, "batch_size must be an integer"),
+        ({"batch_size": True}, "batch_size must be an integer"),
         ({"val_fraction": 1.0}, "val_fraction must be 0 or more and under 1, got 1.0"),
         ({"val_fraction": 0.99999999}, "holds out 737,280 of 737,280 images; hold out one or more, leave one or more"),
         ({"val_fraction": 1e-9}, "holds out 0 of 737,280 images"),

@@ -118,6 +118,15 @@ def test_what_cannot_be_read_is_named_and_left_out_or_ends_the_run(folder, tmp_p
     assert len(list(tmp_path.glob("folder-*.h5"))) == 1  # of the one that could be made
 
 
+def test_a_colour_that_a_palette_lacks_is_no_reason_to_end(folder, tmp_path):
+    picture = Image.new("P", (8, 8))
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    picture.save(folder / "palette.bmp")
+    whole = (folder / "palette.bmp").read_bytes()
+    (folder / "palette.bmp").write_bytes(whole[:-1] + b"\xff")
+    assert served(folder, tmp_path).shape == (1, 1, 64, 64)
+
+
 def test_the_cache_is_made_again_when_the_folder_has_changed_and_only_then(folder, tmp_path, monkeypatch):
     KINDS["rgb.png"]().save(folder / "a.png")
     assert len(served(folder, tmp_path)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -100,6 +102,14 @@ def test_files_that_are_none_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "a.npz").write_text("hello")
     with pytest.raises(ValueError, match=r"a\.npz is damaged or no \.npz archive"):
         ArrayFile(str(tmp_path / "a.npz"))
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["images"] = PIXELS
+    (tmp_path / "d.h5").write_bytes((tmp_path / "d.h5").read_bytes().replace(b"TREE", b"tree"))
+    np.save(tmp_path / "e.npy", PIXELS)
+    (tmp_path / "e.npy").write_bytes((tmp_path / "e.npy").read_bytes().replace(b"{'descr'", b"(((((((("))
+    for name, message in (("d.h5", "d.h5 is damaged or no .h5 archive"), ("e.npy", "e.npy holds no plain NumPy array")):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            served(ArrayFile(str(tmp_path / name)), tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match=r"there is no file .*b\.npz"):
         ArrayFile(str(tmp_path / "b.npz"))
     with pytest.raises(ValueError, match=r"end in \.npz, \.npy, \.h5, \.hdf5, got .*c\.png"):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
-from bvae.report import compare, search
+from bvae.report import compare, search, strips
 from bvae.report.comparison import terminal_table
 from bvae.runs.job import recorded
 
@@ -51,6 +52,13 @@ def sweep(tmp_path) -> Path:
     with pytest.raises(ValueError, match="gamma"), recorded(folder, ["loss.gamma=-1", "seed=0", "logger=csv"]):
         raise ValueError("loss: gamma must not be negative, got -1 & <b>")
     return tmp_path
+
+
+def test_a_unit_that_moves_nothing_has_a_thumbnail_too(tmp_path):
+    (tmp_path / "traversals").mkdir()
+    still = Image.new("L", (8, 8))
+    still.save(tmp_path / "traversals" / "unit_0.gif", save_all=True, append_images=[still] * 9)  # Pillow keeps one
+    assert strips.thumbnail(tmp_path, [0]).startswith("data:image/png;base64,")
 
 
 def test_a_row_a_job_with_what_it_differs_in_and_what_came_of_it(sweep):

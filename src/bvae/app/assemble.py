@@ -29,6 +29,8 @@ from bvae.loggers import rewind, wandb_run_of
 from bvae.model import VAE
 from bvae.training import Training
 
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")  # with the latter Lightning means the former
+
 make = partial(instantiate, _convert_="all")  # plain containers, which checkpoints and W&B can take
 
 
@@ -79,6 +81,9 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     shape = None if image_set is None else image_set.shape
     parts = {part: for_images(cfg.model[part], shape) for part in ("encoder", "decoder")}
     loss = loss_for_images(cfg.loss, shape)
+    units = cfg.model.get("latent_dim")
+    if units is not None and getattr(loss, "latent_dim", units) != units:
+        raise ValueError(f"loss.latent_dim must be that of the model, {units}, got {loss.latent_dim}")
     training = Training(**parts, loss=loss, optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
     if cfg.init_from is not None and not resumes:
         training.model.load_state_dict(weights_of(Path(cfg.init_from), training.model), strict=False)
@@ -105,9 +110,11 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[AtomicCheckpointIO()])
     if cfg.get("capture"):
         Captured(training)
-    for callback in callbacks.values():
-        if isinstance(callback, WakeIdleUnits):
-            callback.check(training)
+    waking = [name for name, callback in callbacks.items() if isinstance(callback, WakeIdleUnits)]
+    if len(waking) > 1:
+        raise ValueError(f"one callback wakes units, got callbacks.{' and callbacks.'.join(waking)}")
+    for name in waking:
+        callbacks[name].check(training)
     datamodule.prepare_data()
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
@@ -153,6 +160,11 @@ def check_numbers(cfg: DictConfig) -> None:
         raise ValueError(f"capture must be true or false, got {cfg.capture!r}")
     if cfg.get("capture") and cfg.compile not in (None, "default"):
         raise ValueError(f"compile={cfg.compile} captures graphs of its own: use compile=default, or capture=false")
+    if str(cfg.trainer.precision) not in _PRECISIONS:
+        allowed = ", ".join(_PRECISIONS[:3])
+        raise ValueError(f"trainer.precision must be one of {allowed}, got {cfg.trainer.precision}")
+    if cfg.trainer.get("gradient_clip_val") is not None:
+        not_negative("trainer.gradient_clip_val", cfg.trainer.gradient_clip_val)
     finite("optimizer.lr", cfg.optimizer.lr)
     for key in {"factor", "gamma", "start_factor", "total_iters"} & set(cfg.scheduler):
         not_negative(f"scheduler.{key}", cfg.scheduler[key])

@@ -92,6 +92,7 @@ def configuration_of(run: Path, changes: Sequence[str]) -> DictConfig:
     have something called that neither `conf/` nor the command names.
     """
     cfg = recorded_configuration(run)
+    cfg.overwrite = False  # what the run began with; resumed, it would remove its own checkpoints
     OmegaConf.set_struct(cfg, True)
     named = []
     for change in OverridesParser.create().parse_overrides(list(changes)):

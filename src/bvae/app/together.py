@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from hydra_plugins.bvae_together import Together
 
 log = logging.getLogger(__name__)
-
-_WAKES = "bvae.callbacks.WakeIdleUnits"
 
 
 class Turn(Thread):
@@ -214,6 +213,13 @@ class _Chosen:
         return group()
 
 
+def _wakes(node: Any) -> bool:
+    from bvae.callbacks import WakeIdleUnits  # late, as it brings torch
+
+    target = get_object(node._target_) if OmegaConf.is_dict(node) and "_target_" in node else None
+    return isinstance(target, type) and issubclass(target, WakeIdleUnits)
+
+
 def kind(cfg: DictConfig) -> str | None:
     """Describe what jobs that are trained as one agree in; None for a job that is trained alone.
 
@@ -222,7 +228,7 @@ def kind(cfg: DictConfig) -> str | None:
     trainer = cfg.trainer
     if trainer.devices != 1 or trainer.get("num_nodes", 1) != 1 or str(trainer.precision) in ("16", "16-mixed"):
         return None  # several processes, or gradients that are scaled before they are computed
-    if any(OmegaConf.is_dict(node) and node.get("_target_") == _WAKES for node in cfg.callbacks.values()):
+    if any(_wakes(node) for node in cfg.callbacks.values()):
         return None  # its objective is another in some steps
     with suppress(OmegaConfBaseException):  # of an interpolation that only the job itself can resolve
         parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "data")}

@@ -39,10 +39,16 @@ class LatentPictures(Callback):
         self._failed = False
         self._remarked = False
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
+        if step == self._step:  # it has several batches
+            return
+        self._step = step
         if step % self.every_n_steps == 0 and step != trainer.max_steps and trainer.is_global_zero:
             try:
                 found = evaluate(pl_module.model, trainer.datamodule, self.folder, self.scoring, final=False)

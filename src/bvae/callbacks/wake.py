@@ -12,7 +12,7 @@ from bvae.checks import integer, points
 from bvae.evaluation.codes import sample
 from bvae.losses import Context
 from bvae.losses.schedules import piecewise
-from bvae.metrics import ACTIVE_BELOW
+from bvae.metrics import Codes
 from bvae.model import VAE
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ class WakeIdleUnits(Callback):
     features as their mean, with a deviation of 1 over the images, and small weights in the decoder. Up to `last_step`
     the objective gives way to reconstruction + β·Σ_d max(KL_d − λ_d, 0), λ_d being 0 for the units that were active:
     first some nats of the woken ones are free, then they cost what those of the others do, so that a unit stays awake
-    where it is worth its nats. Afterwards the objective is the training's own again.
+    where it is worth its nats. Afterwards the objective is the training's own again. Where no unit is at the prior, the
+    objective stays what it is.
 
     Args:
         first_step: the step at which units are woken.
@@ -70,6 +71,18 @@ class WakeIdleUnits(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.check(pl_module)
+        if self.first_step < trainer.global_step < self.last_step and not self.woken:
+            log.warning(
+                "callbacks.wake wakes no unit: the training goes on at step %s, after first_step=%s",
+                f"{trainer.global_step:,}",
+                self.first_step,
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.step_terms = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        pl_module.step_terms = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
@@ -78,17 +91,20 @@ class WakeIdleUnits(Callback):
             self.woken = wake(pl_module.model, images, self.units)
             for layer in _code_layers(pl_module.model):  # of several processes each has drawn weights of its own
                 layer.load_state_dict(trainer.strategy.broadcast(layer.state_dict()))
-            names = ", ".join(map(str, self.woken)) or "none, as all are active"
+            names = ", ".join(map(str, self.woken)) or "none, as all are active or the encoder tells nothing"
             log.info("At step %s these units are woken: %s", f"{step:,}", names)
-        is_waking = self.first_step <= step < self.last_step
+        is_waking = bool(self.woken) and self.first_step <= step < self.last_step
         pl_module.step_terms = (lambda images, context: self._terms(pl_module, images, context)) if is_waking else None
 
     def _terms(self, pl_module: LightningModule, images: Tensor, context: Context) -> dict[str, Any]:
+        loss = pl_module.loss.eval()  # ControlVAE's controller holds still while its β isn't what acts
         terms = pl_module.terms(images, context)
+        loss.train()
         free_nats = torch.zeros_like(terms["kl_per_unit"])
         free_nats[self.woken] = piecewise(context.step, self.free_nats)
         charged = (terms["kl_per_unit"] - free_nats).clamp(min=0).sum()
-        return terms | {"loss": terms["reconstruction"] + piecewise(context.step, self.beta) * charged}
+        objective = terms["reconstruction"] + piecewise(context.step, self.beta) * charged
+        return terms | {"loss": objective + loss.auxiliary(terms)}
 
 
 @torch.no_grad()
@@ -100,16 +116,19 @@ def wake(vae: VAE, images: Tensor, most: int) -> list[int]:
         images: (N, C, H, W), over which a woken unit's mean has a deviation of 1.
         most: how many units.
 
-    Returns the units. Raises ValueError for a model without such layers.
+    Returns the units, none where the encoder's last features don't vary. Raises ValueError for a model without such
+    layers.
     """
     last, first = _code_layers(vae)
     features: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     posterior = vae.encode(images)
     handle.remove()
-    variances = posterior.log_variance.exp().mean(dim=0)
-    order = variances.argsort(descending=True)
-    units = [unit for unit in order.tolist() if variances[unit] >= ACTIVE_BELOW][:most]
+    order = posterior.log_variance.exp().mean(dim=0).argsort(descending=True)
+    active = Codes(*posterior, images.new_empty(len(images), 0)).active()
+    if not features[0].std(dim=0).any():
+        return []  # nothing of an image reaches the layer: no direction varies
+    units = [unit for unit in order.tolist() if not active[unit]][:most]
     latent_dim = first.in_features
     for unit in units:
         direction = torch.randn_like(last.weight[unit])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
@@ -16,6 +18,7 @@ import numpy as np
 
 _BLOCK = 1 << 22  # bytes held at once
 _MOST = 1 << 29  # bytes of an HDF5 chunk held at once
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def opened(path: Path, key: str = "") -> Iterator[StoredArray]:
     try:
         with readers[path.suffix](path, key) as array:
             yield array
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
 
 
@@ -91,7 +94,7 @@ def _from_npy(path: Path, key: str, stream: IO[bytes]) -> StoredArray:
         if version not in read_header:  # of structures
             raise ValueError(f"it has the version {version}")
         shape, is_fortran, dtype = read_header[version](stream)
-    except ValueError as error:
+    except (ValueError, tokenize.TokenError) as error:
         raise ValueError(f"{path} holds no plain NumPy array: {' '.join(str(error).split())}") from error
     _plain(path, key, shape, dtype, is_fortran and len(shape) > 1)
     return StoredArray(shape, dtype, blocks_of(stream, shape, dtype))
@@ -143,7 +146,7 @@ def stored(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         elif path.is_file() and path.suffix in (".h5", ".hdf5"):
             with h5py.File(path, "r", locking=False) as file:
                 keys = _keys_hdf5(file)
-    except (zipfile.BadZipFile, OSError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
     found = {}
     for key in keys:

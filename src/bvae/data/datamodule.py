@@ -137,7 +137,7 @@ class ImagesDataModule(LightningDataModule):
         super().__init__()
         numbers = {"batch_size": (batch_size, 1), "eval_images": (eval_images, 2), "seed": (seed, 0)}
         for name, (value, least) in {**numbers, "num_workers": (num_workers, 0)}.items():
-            if not isinstance(value, int) or value < least:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"data.{name} must be an integer of {least} or more, got {value!r}")
         if not isinstance(on_device, bool):  # Hydra reads "no" and "off" as text, which would count as true
             raise ValueError(f"data.on_device must be true or false, got {on_device!r}")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ class Factor(Loss):
         loss = terms["reconstruction"] + terms["kl"] + self.gamma * tc
         return {
             # Its value is the VAE's objective, its gradient trains the discriminator too.
-            "loss": loss + (discriminator_loss - discriminator_loss.detach()),
+            "loss": loss + self.auxiliary({"discriminator_loss": discriminator_loss}),
             **terms,
             "tc": tc,
             "discriminator_loss": discriminator_loss,
@@ -78,6 +79,9 @@ class Factor(Loss):
         logits = functional_call(self.discriminator, weights, (latents,))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # from bfloat16 under autocast
         return logits[:, 0] - logits[:, 1]
+
+    def auxiliary(self, terms: Mapping[str, Tensor]) -> Tensor:
+        return terms["discriminator_loss"] - terms["discriminator_loss"].detach()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": self.discriminator.parameters(), "lr": self.discriminator_lr, "betas": (0.5, 0.9)}]

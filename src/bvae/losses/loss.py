@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -108,6 +109,14 @@ class Loss(nn.Module):
             `loss`, a scalar, and the terms to log beside it: those of `terms` and the objective's own.
         """
         raise NotImplementedError
+
+    def auxiliary(self, terms: Mapping[str, Tensor]) -> Tensor | float:
+        """Return what trains the loss's own parameters: 0 in value, its gradient theirs alone.
+
+        Args:
+            terms: as `forward` gives them.
+        """
+        return 0.0
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimizer's groups for parameters of the loss's own, such as a discriminator's; [] for none."""

@@ -17,7 +17,8 @@ def infomec(codes: ArrayLike, factors: ArrayLike, num_neighbors: int = 10, seed:
     InfoM = (mean_j max_i NMI_ij / Σ_i NMI_ij − 1/S) / (1 − 1/S), InfoC = (mean_i max_j NMI_ij / Σ_j NMI_ij − 1/L) /
     (1 − 1/L), without the units and factors whose sum is 0, and InfoE = mean_i (H_null − H_logreg) / H_null, the part
     of a factor's entropy that a logistic regression on all units, without penalty and on the same rows, takes away. The
-    authors' code stops it after 100 iterations; this one goes on until it has converged.
+    authors' code weights the classes to be balanced, which dSprites' are, and stops it after 100 iterations; this one
+    goes on until it has converged.
 
     Of continuous factors, H is I(s_i; s_i) by the same estimate, and InfoE the R² of a linear regression, as in the
     authors' later code.
@@ -117,8 +118,8 @@ class InfoMEC(CodesMetric):
         return (
             f"Hsu et al. 2023: information by {self.num_neighbors} nearest neighbours, units of a range under a "
             "twentieth of the widest left out; InfoE by a logistic regression on all units that has converged (the "
-            "authors' stops after 100 iterations); noise has an InfoM of about 0.6 (ten units, five factors) and an "
-            "InfoE near 0; "
+            "authors' stops after 100 iterations, with balanced classes); noise has an InfoM of about 0.6 (ten units, "
+            "five factors) and an InfoE near 0; "
             f"{min(n, self.num_rows):,} rows"
         )
 

@@ -8,19 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bvae.checks import finite, integer, not_negative, positive
+
 # Of the odd polynomial that is applied again and again: the steepest at zero that stays bounded (Jordan et al. 2024).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
+# Under this a norm underflows, as when the gradient of a dead layer has been 0 for a thousand steps of its average.
+_VANISHES = 1e-18
 
 
 def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
     """Nearly U Vᵀ of a matrix U S Vᵀ (m, n): its singular values come to lie between 0.7 and 1.2.
 
-    Those under a thousandth of the largest stay below that, and a matrix of zeros stays one. By Newton and Schulz's
+    Those under a thousandth of the largest stay below that, as do all of a matrix that vanishes. By Newton and Schulz's
     iteration (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
     """
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonalized(matrix.T, iterations).T
-    x = matrix / (matrix.norm() + torch.finfo(matrix.dtype).tiny)
+    x = matrix / matrix.norm().clamp(min=_VANISHES)
     for _ in range(iterations):
         gram = x @ x.T
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
@@ -57,17 +61,16 @@ class Muon(Optimizer):
         first_step: int = 0,
         adam_lr: float = 1.0,
     ) -> None:
-        if not 0 <= lr < math.inf:
-            raise ValueError(f"lr must be 0 or more, got {lr}")
+        not_negative("lr", lr)
+        not_negative("adam_lr", adam_lr)
+        positive("eps", eps)
+        iterations = integer("iterations", iterations, at_least=1)
+        first_step = integer("first_step", first_step, at_least=0)
+        if len(betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {betas}")
         for name, value in (("momentum", momentum), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
-            if not 0 <= value < 1:
+            if not 0 <= finite(name, value) < 1:
                 raise ValueError(f"{name} must be 0 or more and below 1, got {value}")
-        if iterations < 1:
-            raise ValueError(f"iterations must be 1 or more, got {iterations}")
-        if first_step < 0:
-            raise ValueError(f"first_step must be 0 or more, got {first_step}")
-        if not 0 <= adam_lr < math.inf:
-            raise ValueError(f"adam_lr must be 0 or more, got {adam_lr}")
         defaults = {"lr": lr, "momentum": momentum, "iterations": iterations, "betas": tuple(betas), "eps": eps}
         defaults |= {"first_step": first_step, "adam_lr": adam_lr}
         super().__init__(params, defaults)

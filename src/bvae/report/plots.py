@@ -17,6 +17,7 @@ _STYLE = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     "svg.fonttype": "none",  # text, that the page's font is used for
     "svg.hashsalt": "bvae",  # the same identifiers in each run
+    "text.parse_math": False,  # a factor may have a $ in its name
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

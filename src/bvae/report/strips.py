@@ -40,7 +40,7 @@ def thumbnail(run: Path, units: Sequence[int]) -> str:
         if not path.is_file():
             continue
         with Image.open(path) as gif:
-            there = (getattr(gif, "n_frames", 1) + 1) // 2  # the rest leads back
+            there = getattr(gif, "n_frames", 1) // 2  # the rest leads back; a unit that moves nothing has one frame
             frames = []
             for at in np.linspace(0, there, _COLUMNS).round().astype(int):
                 gif.seek(int(at))
