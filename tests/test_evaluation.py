@@ -261,25 +261,6 @@ class NoFactors(Squares):
         return DataLoader(self.all, batch_size=8)
 
 
-def test_pictures_are_drawn_once_a_step_however_many_batches_it_has(vae, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("bvae.callbacks.pictures.evaluate", lambda *_, **__: drawn.append(trainer.global_step) or found)
-    data = NoFactors(bare=True)
-    found = evaluate(vae, data, tmp_path, Scoring(), final=False)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=4,
-        accumulate_grad_batches=3,
-        callbacks=[LatentPictures(str(tmp_path), every_n_steps=2)],
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-    )
-    data.train_dataloader = lambda: DataLoader(data.all, batch_size=1)
-    trainer.fit(Training(vae.encoder, vae.decoder, ELBO()), data)
-    assert drawn == list(range(2, trainer.global_step + 1, 2))
-
-
 @pytest.mark.parametrize("bare", [True, False])
 def test_without_factors_a_training_ends_with_what_can_be_had(vae, tmp_path, bare, capsys):
     data = NoFactors(bare)

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 
 from bvae.architectures import ConvEncoder
+from bvae.callbacks import LatentPictures
 from bvae.evaluation import LatentUnit, pictures
 from bvae.evaluation.latent_table import caption
+from bvae.losses import ELBO
 from bvae.model import VAE
+from bvae.training import Training
 
 
 class Stripes(nn.Module):
@@ -86,6 +92,26 @@ def test_colour_is_kept_and_other_numbers_of_channels_are_refused():
     assert pictures.pixels(images)[0, 0, 0].tolist() == [0, 0, 255]
     with pytest.raises(ValueError, match=r"one or three channels can be drawn, got .* \(4, 2, 8, 8\)"):
         pictures.pixels(torch.rand(4, 2, 8, 8))
+
+
+def test_pictures_are_drawn_once_a_step_however_many_batches_it_has(vae, tmp_path, monkeypatch):
+    drawn = []
+    found = SimpleNamespace(features={})
+    monkeypatch.setattr("bvae.callbacks.pictures.evaluate", lambda *_, **__: drawn.append(trainer.global_step) or found)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=4,
+        accumulate_grad_batches=3,
+        callbacks=[LatentPictures(str(tmp_path), every_n_steps=2)],
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+    )
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 6))
+    decoder = nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8)))
+    trainer.fit(Training(encoder, decoder, ELBO()), DataLoader(torch.rand(8, 1, 8, 8)))
+    assert drawn == list(range(2, trainer.global_step + 1, 2))
+    assert len(drawn) > 2
 
 
 def test_captions_name_what_is_clear(table):

@@ -87,7 +87,7 @@ def test_while_units_wake_some_of_their_nats_are_free_and_afterwards_the_objecti
             assert found == pytest.approx(10 * (gap + float(terms["offset"])), abs=1e-3), step
 
 
-def test_where_no_unit_is_idle_the_objective_stays(caplog):
+def test_where_no_unit_is_idle_the_objective_stays():
     encoder, decoder = parts()
     with torch.no_grad():
         encoder[-1].bias[3:] = -3

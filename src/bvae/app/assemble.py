@@ -81,9 +81,8 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     shape = None if image_set is None else image_set.shape
     parts = {part: for_images(cfg.model[part], shape) for part in ("encoder", "decoder")}
     loss = loss_for_images(cfg.loss, shape)
-    units = cfg.model.get("latent_dim")
-    if units is not None and getattr(loss, "latent_dim", units) != units:
-        raise ValueError(f"loss.latent_dim must be that of the model, {units}, got {loss.latent_dim}")
+    if "latent_dim" in cfg.model:
+        loss.check(cfg.model.latent_dim)
     training = Training(**parts, loss=loss, optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
     if cfg.init_from is not None and not resumes:
         training.model.load_state_dict(weights_of(Path(cfg.init_from), training.model), strict=False)

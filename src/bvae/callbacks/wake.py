@@ -124,10 +124,10 @@ def wake(vae: VAE, images: Tensor, most: int) -> list[int]:
     handle = last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     posterior = vae.encode(images)
     handle.remove()
-    order = posterior.log_variance.exp().mean(dim=0).argsort(descending=True)
-    active = Codes(*posterior, images.new_empty(len(images), 0)).active()
     if not features[0].std(dim=0).any():
         return []  # nothing of an image reaches the layer: no direction varies
+    order = posterior.log_variance.exp().mean(dim=0).argsort(descending=True)
+    active = Codes(*posterior, images.new_empty(len(images), 0)).active()
     units = [unit for unit in order.tolist() if not active[unit]][:most]
     latent_dim = first.in_features
     for unit in units:

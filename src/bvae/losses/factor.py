@@ -49,9 +49,7 @@ class Factor(Loss):
         self.discriminator = discriminator(self.latent_dim, self.discriminator_width, self.discriminator_depth)
 
     def forward(self, sample: Sample, context: Context) -> dict[str, Tensor | float]:
-        if sample.latents.shape[1] != self.latent_dim:
-            units = sample.latents.shape[1]
-            raise ValueError(f"loss.latent_dim must be that of the model, {units}, got {self.latent_dim}")
+        self.check(sample.latents.shape[1])
         terms = self.terms(sample)
         weights: dict[str, Tensor] = dict(self.discriminator.named_parameters())
         frozen = {name: weight.detach() for name, weight in weights.items()}
@@ -79,6 +77,10 @@ class Factor(Loss):
         logits = functional_call(self.discriminator, weights, (latents,))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # from bfloat16 under autocast
         return logits[:, 0] - logits[:, 1]
+
+    def check(self, latent_dim: int) -> None:
+        if latent_dim != self.latent_dim:
+            raise ValueError(f"loss.latent_dim must be that of the model, {latent_dim}, got {self.latent_dim}")
 
     def auxiliary(self, terms: Mapping[str, Tensor]) -> Tensor:
         return terms["discriminator_loss"] - terms["discriminator_loss"].detach()

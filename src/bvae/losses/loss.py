@@ -110,6 +110,9 @@ class Loss(nn.Module):
         """
         raise NotImplementedError
 
+    def check(self, latent_dim: int) -> None:
+        """Raise ValueError for a model of so many latent units that the objective isn't made for."""
+
     def auxiliary(self, terms: Mapping[str, Tensor]) -> Tensor | float:
         """Return what trains the loss's own parameters: 0 in value, its gradient theirs alone.
 
