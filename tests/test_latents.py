@@ -13,7 +13,8 @@ from bvae.data import FACTOR_SIZES
 from bvae.data.dsprites import FACTORS
 from bvae.data.image_set import FactorGrid
 from bvae.evaluation.codes import codes_of, encode, sample, variances_at_quoted_picture
-from bvae.evaluation.latent_table import finding, latent_table, terminal_table, write_csv
+from bvae.evaluation.finding import finding
+from bvae.evaluation.latent_table import latent_table, terminal_table, write_csv
 from bvae.metrics import Codes
 
 

@@ -21,20 +21,25 @@ class Factors:
     value_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the classes of some
     labels: Mapping[str, str] = field(default_factory=dict)  # what people call some, such as "pos X" for "posX"
     positions: tuple[str, ...] = ()  # the horizontal and the vertical one, where there are two
-    angles: tuple[str, ...] = ()
+    angles: tuple[str, ...] = ()  # over a whole turn
+    closed_angles: tuple[str, ...] = ()  # of these, the ones whose last class is the first once more
     categories: tuple[str, ...] = ()  # whose classes have no order
     quoted: tuple[int, ...] = ()  # the classes of the image whose variances are quoted in papers
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.sizes):
             raise ValueError(f"each factor needs a size, got {len(self.names)} names and {len(self.sizes)} sizes")
-        kinds = {*self.value_names, *self.labels, *self.positions, *self.angles, *self.categories}
+        kinds = {*self.value_names, *self.labels, *self.positions, *self.angles, *self.closed_angles, *self.categories}
         if unknown := kinds - set(self.names):
             raise ValueError(f"there are no factors {', '.join(sorted(unknown))}, only {', '.join(self.names)}")
 
     def label(self, name: str) -> str:
         """Call a factor what people do."""
         return self.labels.get(name, name)
+
+    def steps_around(self, angle: str) -> int:
+        """Count the steps from class to class that make a whole turn."""
+        return self.sizes[self.names.index(angle)] - (angle in self.closed_angles)
 
 
 class FactorGrid(Factors):

@@ -19,8 +19,10 @@ from bvae.evaluation import pictures, scores
 from bvae.evaluation.codes import elbo_terms, encode, sample, variances_at_quoted_picture, write_codes
 from bvae.evaluation.examples import Examples, examples, samples
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
+from bvae.evaluation.finding import finding
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
+from bvae.evaluation.turning import Turn, turning
 from bvae.metrics import Codes, check
 from bvae.model import VAE
 
@@ -35,6 +37,7 @@ class Evaluation:
     factors: Factors | None
     table: list[LatentUnit]
     scores: list[Score]
+    turns: Sequence[Turn] = ()  # units that turn with an angle
     originals: np.ndarray | None = None  # pixels of a few images, (n, H, W, C)
     reconstructions: np.ndarray | None = None  # the same, decoded from their posterior means
     traversals: np.ndarray | None = None  # pixels of each unit from −3 to 3, (D, F, H, W, C)
@@ -118,6 +121,7 @@ def evaluate(
         factors=factors,
         table=table,
         scores=computed,
+        turns=turning(codes, factors) if final else (),
         originals=originals,
         reconstructions=decoded,
         traversals=frames,
@@ -189,7 +193,8 @@ def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Pa
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Print what was found, the latent table, the scores, what the features call for, and where the report is."""
     console = Console()
-    console.print(tables.finding(evaluation.table, evaluation.factors), highlight=False, markup=False)
+    found = finding(evaluation.table, evaluation.factors, evaluation.turns)
+    console.print(found, highlight=False, markup=False)
     console.print(tables.terminal_table(evaluation.table))
     if evaluation.terms:
         rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))

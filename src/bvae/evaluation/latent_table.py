@@ -22,8 +22,7 @@ from bvae.metrics import Codes, binned, conditional_information, entropy, mutual
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
 CLEAR_SHARE = 0.1
-_FOUND_SHARE = 0.25  # from which on the factor counts as found
-_CLEARLY = 1.5
+CLEARLY = 1.5
 _NOISE = 0.02  # a share that noise may have, under which two can't be told apart
 _BINS = 20  # of a unit's code, for its information
 _OFFSET = 0.1  # nats of KL, over which a unit that isn't active lies beside the prior: its mean is constant
@@ -129,7 +128,7 @@ def _given(given: str, share: np.ndarray | None, factors: Factors) -> dict[str, 
 
 def _name(row: LatentUnit, share: np.ndarray, share_given: np.ndarray | None, factors: Factors) -> str:
     """Name a unit after the factor that it tells clearly, by the shares that set it further apart from the others."""
-    clear = [s for s in (share, share_given) if s is not None and s.max() >= CLEAR_SHARE and _clarity(s) >= _CLEARLY]
+    clear = [s for s in (share, share_given) if s is not None and s.max() >= CLEAR_SHARE and _clarity(s) >= CLEARLY]
     if not row.active or not clear:
         return ""
     return factors.label(factors.names[max(clear, key=_clarity).argmax()])
@@ -176,37 +175,6 @@ def caption(unit: LatentUnit) -> str:
     if not unit.factor:
         return "active"
     return f"mixed ({unit.factor})" if unit.normalized_mi >= CLEAR_SHARE else "no factor"
-
-
-def finding(rows: Sequence[LatentUnit], factors: Factors | None) -> str:
-    """Say in a line which factors have a unit of their own, which share units with others, and which none tells of.
-
-    A factor is found in part where the units that are named after it tell little of it.
-    """
-    number = sum(row.active for row in rows)
-    if factors is None:
-        return f"Active units: {number} of {len(rows)}."
-    told: dict[str, list[str]] = {"Found": [], "In part": [], "Mixed with others": [], "Not found": []}
-    for k, (name, size) in enumerate(zip(factors.names, factors.sizes, strict=True)):
-        if size < 2:
-            continue
-        label = factors.label(name)
-        is_mixed = any(_shared(row)[k] for row in rows if row.active and not row.name)
-        named = sorted(max((row.shares[k], *row.shares_given[k : k + 1])) for row in rows if row.name == label)
-        told_of_it = sum(named[-2:] if name in factors.angles else named[-1:])  # an angle takes a sine and a cosine
-        how = ("Found" if told_of_it >= _FOUND_SHARE else "In part") if named else ""
-        told[how or ("Mixed with others" if is_mixed else "Not found")].append(label)
-    place = {row.name: position for position, row in reversed(list(enumerate(rows)))}
-    told["Found"].sort(key=place.__getitem__)  # as the units stand in the table
-    told["Found"] = told["Found"] or ["none"]
-    nothing = "" if number else " No unit is active."
-    return " ".join(f"{heading}: {', '.join(labels)}." for heading, labels in told.items() if labels) + nothing
-
-
-def _shared(row: LatentUnit) -> np.ndarray:
-    """Tell which factors keep a unit from being named after a single one."""
-    shares = [np.array(share) for share in (row.shares, row.shares_given) if share]
-    return np.any([share >= max(CLEAR_SHARE, share.max() / _CLEARLY) for share in shares], axis=0)
 
 
 def terminal_table(rows: Sequence[LatentUnit]) -> Table:

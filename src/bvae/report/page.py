@@ -13,7 +13,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bvae.evaluation import Evaluation
-from bvae.evaluation.latent_table import caption, finding
+from bvae.evaluation.finding import finding
+from bvae.evaluation.latent_table import caption
 from bvae.evaluation.numbers import nats, readable, signed, significant
 from bvae.evaluation.pictures import COLUMNS, TRAVERSAL_RANGE, columns_of
 from bvae.evaluation.scores import label_of
@@ -64,7 +65,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         path,
         "page.html",
         title=title_of(run),
-        finding=finding(found.table, found.factors),
+        finding=finding(found.table, found.factors, found.turns),
         folder=folder.name,
         about=_about(run, found),
         found=found,

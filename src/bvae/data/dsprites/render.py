@@ -25,6 +25,7 @@ FACTORS = FactorGrid(
     labels={"orientation": "rotation", "posX": "pos X", "posY": "pos Y"},
     positions=("posX", "posY"),
     angles=("orientation",),
+    closed_angles=("orientation",),
     categories=("shape",),
     quoted=(1, 2, 5, 0, 0),  # by github.com/miyosuda/disentangled_vae: an ellipse in the corner
 )
