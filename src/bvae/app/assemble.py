@@ -26,6 +26,7 @@ from bvae.checks import finite, integer, not_negative, positive, steps
 from bvae.evaluation import Scoring
 from bvae.evaluation.scores import names_of
 from bvae.loggers import rewind, wandb_run_of
+from bvae.metrics import CodesMetric
 from bvae.model import VAE
 from bvae.training import Training
 
@@ -143,7 +144,17 @@ def scoring_of(cfg: DictConfig) -> Scoring:
     since = metrics.get("encode_every_image_from")
     if since is not None:
         since = integer("metrics.encode_every_image_from", since, at_least=0)
-    return Scoring(metrics["sample"], metrics["every_image"], since)
+    return Scoring(*(_metrics(f"metrics.{when}", metrics[when]) for when in ("sample", "every_image")), since)
+
+
+def _metrics(key: str, metrics: Any) -> dict[str, CodesMetric | None]:
+    """Check that a group of metrics has one under each score's name."""
+    if not isinstance(metrics, dict | None):
+        raise ValueError(f"{key} must have metrics by the names of their scores, or null for none, got {metrics!r}")
+    for name, metric in (metrics or {}).items():
+        if not isinstance(metric, CodesMetric | None):
+            raise ValueError(f"{key}.{name} must be a metric, or null to do without, got {metric!r}")
+    return metrics or {}
 
 
 def check_numbers(cfg: DictConfig) -> None:
