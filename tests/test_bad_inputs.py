@@ -47,10 +47,6 @@ TABLE = [
     ("callbacks.pictures=none", "callbacks.pictures must be a callback, or null to do without, got 'none'"),
     ("metrics.sample=5", "metrics.sample must have metrics by the names of their scores, or null for none, got 5"),
     ("metrics.sample.mig=7", "metrics.sample.mig must be a metric, or null to do without, got 7"),
-    (
-        "metrics.every_image=all",
-        "metrics.every_image must have metrics by the names of their scores, or null for none, got 'all'",
-    ),
     ("+trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be 1 or more, got 0"),
     ("output_dir=null", "output_dir must be a folder, got None: leave it out, or use hydra.run.dir"),
     ("trainer.max_epochs=abc", "trainer.max_epochs must be a number, got 'abc'"),
