@@ -80,6 +80,15 @@ def test_without_angles_or_a_second_unit_there_is_nothing_to_turn():
     assert found_by(np.hstack((np.cos(angle), np.sin(angle))), classes, no_angles)[0] == []
     codes = codes_of(np.hstack((np.cos(angle), np.sin(angle))), classes, np.zeros((10_000, 2)))
     assert turning(codes, None) == []
+    assert found_by(np.hstack((np.cos(angle), np.sin(angle))), classes.astype(float))[0] == []  # continuous factors
+
+
+def test_an_angle_that_does_not_vary_or_has_two_classes_turns_with_nothing():
+    rng = np.random.default_rng(0)
+    classes = np.stack((rng.integers(40, size=5_000), np.zeros(5_000, np.int64), rng.integers(2, size=5_000)), axis=1)
+    factors = FactorGrid(("x", "turn", "half"), (40, 24, 2), angles=("turn", "half"), closed_angles=("half",))
+    assert found_by(np.stack((classes[:, 0] / 10, classes[:, 2] * 2.0), axis=1), classes, factors, noise=0.1)[0] == []
+    assert FactorGrid(("turn",), (1,), angles=("turn",), closed_angles=("turn",)).steps_around("turn") == 0
 
 
 def test_many_classes_are_counted_and_those_with_few_images_left_out():

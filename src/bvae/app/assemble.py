@@ -144,17 +144,21 @@ def scoring_of(cfg: DictConfig) -> Scoring:
     since = metrics.get("encode_every_image_from")
     if since is not None:
         since = integer("metrics.encode_every_image_from", since, at_least=0)
-    return Scoring(*(_metrics(f"metrics.{when}", metrics[when]) for when in ("sample", "every_image")), since)
+    sample, every_image = (_metrics(f"metrics.{when}", metrics[when]) for when in ("sample", "every_image"))
+    return Scoring(sample, every_image, since)
 
 
-def _metrics(key: str, metrics: Any) -> dict[str, CodesMetric | None]:
-    """Check that a group of metrics has one under each score's name."""
-    if not isinstance(metrics, dict | None):
+def _metrics(key: str, metrics: Any) -> dict[str, CodesMetric]:
+    """Check that a group has a metric under each score's name, and leave out those that are null."""
+    if metrics is None:
+        return {}
+    if not isinstance(metrics, dict):
         raise ValueError(f"{key} must have metrics by the names of their scores, or null for none, got {metrics!r}")
-    for name, metric in (metrics or {}).items():
-        if not isinstance(metric, CodesMetric | None):
+    chosen = {name: metric for name, metric in metrics.items() if metric is not None}
+    for name, metric in chosen.items():
+        if not isinstance(metric, CodesMetric):
             raise ValueError(f"{key}.{name} must be a metric, or null to do without, got {metric!r}")
-    return metrics or {}
+    return chosen
 
 
 def check_numbers(cfg: DictConfig) -> None:

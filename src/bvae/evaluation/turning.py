@@ -10,10 +10,12 @@ import numpy as np
 from bvae.data.image_set import Factors
 from bvae.evaluation.latent_table import category_of
 from bvae.metrics import Codes
+from bvae.metrics.arrays import is_continuous
 
 _TURNS = (1, 2, 3, 4)  # in which an outline repeats itself: 2 for an ellipse, 4 for a square
 _TILES = 4  # a side of the image, within which the angle that is counted from is taken as the same
 _IMAGES = 100  # of a tile at least, half of them to fit and half to judge
+_CONSTANT = 1e-9  # the variance of a cosine and sine that don't vary
 _TOLD = 0.5  # of the variance, from which on units turn with the angle
 
 
@@ -35,22 +37,25 @@ def turning(codes: Codes, factors: Factors | None) -> list[Turn]:
 
     A pair turns where least squares from its means explains half or more of the variance of the cosine and sine of
     1, 2, 3 or 4 times the angle. They are fitted to every other image and judged by the rest, within each tile of
-    4×4 positions, where the factors have positions. Classes with fewer than 100 images in every tile are left out.
+    4×4 positions, where the factors have positions. Classes with fewer than 100 images in every tile are left out, and
+    so are factors that are no classes but continuous.
     """
     means, classes, active = codes.mean.double().numpy(), codes.factors.numpy(), np.flatnonzero(codes.active().numpy())
-    if factors is None or len(active) < 2:
+    if factors is None or len(active) < 2 or is_continuous(classes):
         return []
     category = category_of(factors, classes)
     column = classes[:, factors.names.index(category)] if category else np.zeros(len(classes))
     present = np.unique(column).astype(int).tolist()
     found = []
     for angle in factors.angles:
-        around = 2 * np.pi * classes[:, factors.names.index(angle)] / factors.steps_around(angle)
+        steps = factors.steps_around(angle)
+        around = 2 * np.pi * classes[:, factors.names.index(angle)] / max(steps, 1)
+        told = [times for times in _TURNS if 2 * times < steps]  # more can't be told from fewer by so few classes
         for shown in present:
             tiles = _tiles(classes, factors, column == shown)
-            best = max((_pair(means, active, times * around, tiles), times) for times in _TURNS) if tiles else None
-            if best is not None and best[0][0] >= _TOLD:
-                (explained, units), times = best
+            pairs = [(*_pair(means, active, times * around, tiles), times) for times in told if tiles]
+            explained, units, times = max(pairs, default=(0.0, (0, 0), 0))
+            if explained >= _TOLD:
                 found.append(Turn(angle, category, shown, len(present), units, times, explained))
     return found
 
@@ -84,4 +89,6 @@ def _explained(inputs: np.ndarray, target: np.ndarray) -> float:
     """The share of the target's variance that least squares from the inputs explains, on the images not fitted to."""
     fit = np.linalg.lstsq(inputs[::2], target[::2], rcond=None)[0]
     judged = target[1::2]
-    return 1 - float(((judged - inputs[1::2] @ fit) ** 2).sum() / ((judged - judged.mean(axis=0)) ** 2).sum())
+    whole = ((judged - judged.mean(axis=0)) ** 2).sum()
+    is_constant = whole < _CONSTANT * len(judged)
+    return 0.0 if is_constant else 1 - float(((judged - inputs[1::2] @ fit) ** 2).sum() / whole)
