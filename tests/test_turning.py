@@ -83,6 +83,13 @@ def test_without_angles_or_a_second_unit_there_is_nothing_to_turn():
     assert found_by(np.hstack((np.cos(angle), np.sin(angle))), classes.astype(float))[0] == []  # continuous factors
 
 
+def test_of_every_image_of_the_grid_some_are_drawn():
+    classes = FACTORS.classes_of(np.arange(737_280))
+    angle = classes[:, 2] / 39 * 4 * np.pi
+    turns, _ = found_by(np.stack((np.cos(angle), np.sin(angle)), axis=1), classes, noise=0.1)
+    assert [turn.explained for turn in turns] == pytest.approx([0.98] * 3, abs=0.01)
+
+
 def test_an_angle_that_does_not_vary_or_has_two_classes_turns_with_nothing():
     rng = np.random.default_rng(0)
     classes = np.stack((rng.integers(40, size=5_000), np.zeros(5_000, np.int64), rng.integers(2, size=5_000)), axis=1)

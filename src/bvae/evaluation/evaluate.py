@@ -194,7 +194,7 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     """Print what was found, the latent table, the scores, what the features call for, and where the report is."""
     console = Console()
     found = finding(evaluation.table, evaluation.factors, evaluation.turns)
-    console.print(found, highlight=False, markup=False)
+    console.print(found, highlight=False, markup=False, soft_wrap=True)
     console.print(tables.terminal_table(evaluation.table))
     if evaluation.terms:
         rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))

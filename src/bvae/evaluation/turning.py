@@ -14,6 +14,7 @@ from bvae.metrics.arrays import is_continuous
 
 _TURNS = (1, 2, 3, 4)  # in which an outline repeats itself: 2 for an ellipse, 4 for a square
 _TILES = 4  # a side of the image, within which the angle that is counted from is taken as the same
+_SAMPLE = 20_000  # images, of more than which some are drawn
 _IMAGES = 100  # of a tile at least, half of them to fit and half to judge
 _CONSTANT = 1e-9  # the variance of a cosine and sine that don't vary
 _TOLD = 0.5  # of the variance, from which on units turn with the angle
@@ -38,9 +39,12 @@ def turning(codes: Codes, factors: Factors | None) -> list[Turn]:
     A pair turns where least squares from its means explains half or more of the variance of the cosine and sine of
     1, 2, 3 or 4 times the angle. They are fitted to every other image and judged by the rest, within each tile of
     4×4 positions, where the factors have positions. Classes with fewer than 100 images in every tile are left out, and
-    so are factors that are no classes but continuous.
+    so are factors that are no classes but continuous. Of more than 20,000 images as many are drawn.
     """
-    means, classes, active = codes.mean.double().numpy(), codes.factors.numpy(), np.flatnonzero(codes.active().numpy())
+    means, classes, active = codes.mean.numpy(), codes.factors.numpy(), np.flatnonzero(codes.active().numpy())
+    if len(means) > _SAMPLE:
+        drawn = np.random.default_rng(0).choice(len(means), _SAMPLE, replace=False)
+        means, classes = means[drawn], classes[drawn]
     if factors is None or len(active) < 2 or is_continuous(classes):
         return []
     category = category_of(factors, classes)
@@ -77,7 +81,7 @@ def _pair(
     target = np.stack((np.cos(angle), np.sin(angle)), axis=1)
 
     def explained(*units: int) -> float:
-        inputs = np.column_stack((means[:, units], np.ones(len(means))))
+        inputs = np.column_stack((means[:, units], np.ones(len(means)))).astype(np.float64)
         return float(np.median([_explained(inputs[tile], target[tile]) for tile in tiles]))
 
     first = max(active.tolist(), key=explained)
