@@ -52,3 +52,16 @@ def test_few_of_many_posteriors_give_nearly_the_same():
     whole = sampled_mutual_information_gap(means, log_variances, BIT[:, :1])
     part = sampled_mutual_information_gap(means, log_variances, BIT[:, :1], num_samples=1_000, num_posteriors=200)
     assert part == pytest.approx(whole, abs=0.06)
+
+
+def test_posteriors_narrower_than_they_lie_apart_tell_all_in_every_unit():
+    """As after γ = 1000 at C = 25: each sample tells its image, and so each of the two units tells the factor."""
+    rng = np.random.default_rng(0)
+    factors = rng.integers(4, size=(20_000, 1))
+    means = rng.normal(size=(20_000, 2))
+    log_variances = np.full((20_000, 2), -30.0)
+    found = sampled_mutual_information_gap(means, log_variances, factors, num_samples=500, num_posteriors=300)
+    assert found == pytest.approx(0, abs=0.02)
+    log_variances[:, 1] = 0.0  # the other unit blurs them
+    found = sampled_mutual_information_gap(means, log_variances, factors, num_samples=500, num_posteriors=300)
+    assert found == pytest.approx(1, abs=0.05)

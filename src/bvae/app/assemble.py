@@ -26,7 +26,6 @@ from bvae.checks import finite, integer, not_negative, positive, steps
 from bvae.evaluation import Scoring
 from bvae.evaluation.scores import names_of
 from bvae.loggers import rewind, wandb_run_of
-from bvae.metrics import CodesMetric
 from bvae.model import VAE
 from bvae.training import Training
 
@@ -144,21 +143,7 @@ def scoring_of(cfg: DictConfig) -> Scoring:
     since = metrics.get("encode_every_image_from")
     if since is not None:
         since = integer("metrics.encode_every_image_from", since, at_least=0)
-    sample, every_image = (_metrics(f"metrics.{when}", metrics[when]) for when in ("sample", "every_image"))
-    return Scoring(sample, every_image, since)
-
-
-def _metrics(key: str, metrics: Any) -> dict[str, CodesMetric]:
-    """Check that a group has a metric under each score's name, and leave out those that are null."""
-    if metrics is None:
-        return {}
-    if not isinstance(metrics, dict):
-        raise ValueError(f"{key} must have metrics by the names of their scores, or null for none, got {metrics!r}")
-    chosen = {name: metric for name, metric in metrics.items() if metric is not None}
-    for name, metric in chosen.items():
-        if not isinstance(metric, CodesMetric):
-            raise ValueError(f"{key}.{name} must be a metric, or null to do without, got {metric!r}")
-    return chosen
+    return Scoring(metrics["sample"], metrics["every_image"], since)
 
 
 def check_numbers(cfg: DictConfig) -> None:

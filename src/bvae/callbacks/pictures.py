@@ -35,7 +35,7 @@ class LatentPictures(Callback):
     ) -> None:
         self.folder = Path(folder)
         self.every_n_steps = integer("every_n_steps", every_n_steps, at_least=1)
-        self.scoring = Scoring(sample=dict(metrics or {}))
+        self.scoring = Scoring(sample=metrics)
         self._failed = False
         self._remarked = False
 

@@ -86,7 +86,7 @@ def evaluate(
     codes = encode(vae, datamodule, final and scoring.encodes_every_image(source.get("step") or 0, known))
     factors = _factors(datamodule, codes)
     table = latent_table(codes, factors, variances_at_quoted_picture(vae, datamodule))
-    metrics = scoring.final if final else scoring.sample
+    metrics = scoring.final if final else scoring.sample or {}
     computed = compute_scores(metrics, codes, show=final)
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(table, folder / "latents.csv")

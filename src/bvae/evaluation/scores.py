@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,26 @@ class Score:
 
 @dataclass(frozen=True)
 class Scoring:
-    """Which scores are computed when, each metric by the name that its score gets."""
+    """Which scores are computed when, each metric by the name that its score gets; None does without."""
 
-    sample: Mapping[str, CodesMetric] = field(default_factory=dict)  # of some images, while the model trains
-    every_image: Mapping[str, CodesMetric] = field(default_factory=dict)  # of all, at the end; in place of the sample's
+    sample: Mapping[str, CodesMetric | None] | None = None  # of some images, while the model trains
+    every_image: Mapping[str, CodesMetric | None] | None = None  # of all, at the end; in place of the sample's
     encode_every_image_from: int | None = None  # steps of a training, from which on that is done for position maps too
 
+    def __post_init__(self) -> None:
+        for key, metrics in (("metrics.sample", self.sample), ("metrics.every_image", self.every_image)):
+            if not isinstance(metrics, Mapping | None):
+                raise ValueError(
+                    f"{key} must have metrics by the names of their scores, or null for none, got {metrics!r}"
+                )
+            for name, metric in (metrics or {}).items():
+                if not isinstance(metric, CodesMetric | None):
+                    raise ValueError(f"{key}.{name} must be a metric, or null to do without, got {metric!r}")
+
     @property
-    def final(self) -> Mapping[str, CodesMetric]:
+    def final(self) -> Mapping[str, CodesMetric | None]:
         """The metrics at the end of a training."""
-        return self.every_image or self.sample
+        return self.every_image or self.sample or {}
 
     def encodes_every_image(self, step: int, factors: Factors | None) -> bool:
         """Whether every image is encoded at the end of a training of so many steps."""
@@ -74,7 +84,7 @@ def names_of(metrics: Mapping[str, CodesMetric | None]) -> list[str]:
 
 
 def compute_scores(
-    metrics: Mapping[str, CodesMetric],
+    metrics: Mapping[str, CodesMetric | None],
     codes: Codes,
     show: bool = True,
 ) -> list[Score]:

@@ -34,7 +34,8 @@ def sampled_mutual_information_gap(
         means, log_variances: of the posteriors, (N, D) float with D of 2 or more.
         factors: (N, K) int, or float for continuous ones, which are taken in 20 equal bins.
         num_samples: rows that samples are drawn of, as many as there are at most.
-        num_posteriors: of a mixture at most, drawn from those that belong to it.
+        num_posteriors: of a mixture at most, drawn from those that belong to it. The sample's own is one of those too,
+            and counts as it does among all: where posteriors are narrower than they lie apart, no other is near.
         seed: of what is drawn.
 
     Returns a number of 0 or more, near 0 for noise; 1 where each factor is followed by one unit only.
@@ -61,9 +62,18 @@ def sampled_mutual_information_gap(
 
     def cross_entropies(among: np.ndarray, of: np.ndarray) -> np.ndarray:
         """Sum −log q over the samples `of`, q being the mixture of the posteriors `among`: (D,)."""
-        if len(among) > num_posteriors:
+        number = len(among)
+        if number <= num_posteriors:
+            log_density = _log_mixture(drawn[of], mean[among], log_variance[among])
+        else:
             among = np.sort(generator.choice(among, num_posteriors, replace=False))
-        return -_log_mixture(drawn[of], mean[among], log_variance[among]).double().sum(dim=0).numpy()
+            own = rows[of]
+            place = np.searchsorted(among, own).clip(max=len(among) - 1)
+            place = np.where(among[place] == own, place, -1)
+            others = _log_mixture(drawn[of], mean[among], log_variance[among], torch.from_numpy(place))
+            itself = _log_density(drawn[of], mean[own], log_variance[own])
+            log_density = torch.logaddexp(others + np.log1p(-1 / number), itself - np.log(number))
+        return -log_density.double().sum(dim=0).numpy()
 
     everything = np.arange(len(means))
     marginal = cross_entropies(everything, np.arange(len(rows))) / len(rows)
@@ -77,18 +87,32 @@ def sampled_mutual_information_gap(
     return float(np.mean(gaps))
 
 
-def _log_mixture(samples: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log q(z_j), of samples (N, D) under the mixture of posteriors (M, D), unit by unit: (N, D)."""
-    log_scale = -0.5 * (log_variance + np.log(2 * np.pi)) - np.log(len(mean))
+def _log_density(samples: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Log q(z_j|x) of each sample (N, D) under a posterior of its own, (N, D) too."""
+    distance = (samples - mean) * (-0.5 * log_variance).exp()
+    return -0.5 * (distance.square() + log_variance + np.log(2 * np.pi))
+
+
+def _log_mixture(samples: Tensor, mean: Tensor, log_variance: Tensor, left_out: Tensor | None = None) -> Tensor:
+    """Log q(z_j), of samples (N, D) under the mixture of posteriors (M, D), unit by unit: (N, D).
+
+    For each sample the posterior at the place `left_out` (N,) is left out, none where that is −1.
+    """
+    log_scale = -0.5 * (log_variance + np.log(2 * np.pi))
     precision = (-0.5 * log_variance).exp() / np.sqrt(2)
     found = torch.empty_like(samples)
+    block = max(1, _BLOCK // len(mean))
     for unit in range(samples.shape[1]):
-        for start in range(0, len(samples), max(1, _BLOCK // len(mean))):
-            rows = slice(start, start + max(1, _BLOCK // len(mean)))
+        for start in range(0, len(samples), block):
+            rows = slice(start, start + block)
             exponent = samples[rows, unit, None] - mean[:, unit]
             exponent = exponent.mul_(precision[:, unit]).square_().neg_().add_(log_scale[:, unit])
+            if left_out is not None:
+                leaves = left_out[rows] >= 0
+                exponent[leaves.nonzero()[:, 0], left_out[rows][leaves]] = -torch.inf
             found[rows, unit] = exponent.logsumexp(dim=1)
-    return found
+    count = torch.full((len(samples), 1), len(mean)) - (0 if left_out is None else (left_out[:, None] >= 0).int())
+    return found - count.clamp(min=1).log()
 
 
 class SampledMutualInformationGap(CodesMetric):
