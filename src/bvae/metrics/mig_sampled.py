@@ -60,19 +60,16 @@ def sampled_mutual_information_gap(
     mean, log_variance = (torch.from_numpy(part).float() for part in (means, log_variances))
     drawn = torch.from_numpy(samples).float()
 
+    own = torch.from_numpy(-0.5 * (noise**2 + log_variances[rows] + np.log(2 * np.pi))).float()  # log q(z|x)
+
     def cross_entropies(among: np.ndarray, of: np.ndarray) -> np.ndarray:
         """Sum −log q over the samples `of`, q being the mixture of the posteriors `among`: (D,)."""
-        number = len(among)
-        if number <= num_posteriors:
-            log_density = _log_mixture(drawn[of], mean[among], log_variance[among])
-        else:
+        share = torch.tensor(1 / len(among))  # of the sample's own posterior, whether it is drawn or not
+        if len(among) > num_posteriors:
             among = np.sort(generator.choice(among, num_posteriors, replace=False))
-            own = rows[of]
-            place = np.searchsorted(among, own).clip(max=len(among) - 1)
-            place = np.where(among[place] == own, place, -1)
-            others = _log_mixture(drawn[of], mean[among], log_variance[among], torch.from_numpy(place))
-            itself = _log_density(drawn[of], mean[own], log_variance[own])
-            log_density = torch.logaddexp(others + np.log1p(-1 / number), itself - np.log(number))
+        is_own = torch.from_numpy(rows[of, None] == among)
+        others = _log_mixture(drawn[of], mean[among], log_variance[among], is_own)
+        log_density = torch.logaddexp(others + (-share).log1p(), own[of] + share.log())
         return -log_density.double().sum(dim=0).numpy()
 
     everything = np.arange(len(means))
@@ -87,17 +84,8 @@ def sampled_mutual_information_gap(
     return float(np.mean(gaps))
 
 
-def _log_density(samples: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log q(z_j|x) of each sample (N, D) under a posterior of its own, (N, D) too."""
-    distance = (samples - mean) * (-0.5 * log_variance).exp()
-    return -0.5 * (distance.square() + log_variance + np.log(2 * np.pi))
-
-
-def _log_mixture(samples: Tensor, mean: Tensor, log_variance: Tensor, left_out: Tensor | None = None) -> Tensor:
-    """Log q(z_j), of samples (N, D) under the mixture of posteriors (M, D), unit by unit: (N, D).
-
-    For each sample the posterior at the place `left_out` (N,) is left out, none where that is −1.
-    """
+def _log_mixture(samples: Tensor, mean: Tensor, log_variance: Tensor, left_out: Tensor) -> Tensor:
+    """Log q(z_j), of samples (N, D) under the mixture of posteriors (M, D) but those `left_out` (N, M): (N, D)."""
     log_scale = -0.5 * (log_variance + np.log(2 * np.pi))
     precision = (-0.5 * log_variance).exp() / np.sqrt(2)
     found = torch.empty_like(samples)
@@ -107,12 +95,9 @@ def _log_mixture(samples: Tensor, mean: Tensor, log_variance: Tensor, left_out: 
             rows = slice(start, start + block)
             exponent = samples[rows, unit, None] - mean[:, unit]
             exponent = exponent.mul_(precision[:, unit]).square_().neg_().add_(log_scale[:, unit])
-            if left_out is not None:
-                leaves = left_out[rows] >= 0
-                exponent[leaves.nonzero()[:, 0], left_out[rows][leaves]] = -torch.inf
-            found[rows, unit] = exponent.logsumexp(dim=1)
-    count = torch.full((len(samples), 1), len(mean)) - (0 if left_out is None else (left_out[:, None] >= 0).int())
-    return found - count.clamp(min=1).log()
+            found[rows, unit] = exponent.masked_fill_(left_out[rows], -torch.inf).logsumexp(dim=1)
+    count = len(mean) - left_out.sum(dim=1, keepdim=True)
+    return found - count.clamp(min=1).log()  # −∞ where all are left out
 
 
 class SampledMutualInformationGap(CodesMetric):
