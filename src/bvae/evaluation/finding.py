@@ -29,6 +29,8 @@ def finding(rows: Sequence[LatentUnit], factors: Factors | None, turns: Sequence
         return f"Active units: {number} of {len(rows)}."
     told: dict[str, list[str]] = {"Found": [], "In part": [], "Mixed with others": [], "Not found": []}
     place = {row.name: position for position, row in reversed(list(enumerate(rows)))}
+    place_of_unit = {row.unit: position for position, row in enumerate(rows)}
+    by_units: dict[str, str] = {}
     for k, (name, size) in enumerate(zip(factors.names, factors.sizes, strict=True)):
         if size < 2:
             continue
@@ -44,12 +46,14 @@ def finding(rows: Sequence[LatentUnit], factors: Factors | None, turns: Sequence
         else:
             how = "Mixed with others" if is_mixed else "Not found"
         if turned and told_of_it < _FOUND_SHARE:
-            label = f"{label} ({_by_class(turned, factors)})"
+            place.setdefault(label, min(place_of_unit[unit] for turn in turned for unit in turn.units))
+            by_units[label] = f" ({_by_class(turned, factors)})"
         told[how].append(label)
-    told["Found"].sort(key=lambda label: place.get(label, len(rows)))  # as the units stand in the table
+    told["Found"].sort(key=lambda label: place[label])  # as the units stand in the table
     told["Found"] = told["Found"] or ["none"]
+    said = {how: ", ".join(label + by_units.get(label, "") for label in labels) for how, labels in told.items()}
     nothing = "" if number else " No unit is active."
-    return " ".join(f"{heading}: {', '.join(labels)}." for heading, labels in told.items() if labels) + nothing
+    return " ".join(f"{how}: {labels}." for how, labels in said.items() if labels) + nothing
 
 
 def _by_class(turned: Sequence[Turn], factors: Factors) -> str:
