@@ -82,7 +82,9 @@ def test_while_units_wake_some_of_their_nats_are_free_and_afterwards_the_objecti
         if 2 <= step < 5:
             free = 0.2 if step < 4 else 0
             assert found == pytest.approx(3 * (max(kl[0] - free, 0) + kl[1] + kl[2]), abs=1e-3), step
+            assert (float(terms["beta"]), float(terms["free_nats"])) == (3, pytest.approx(free)), step
         else:
+            assert "beta" not in terms  # the capacity objective has none
             gap = abs(float(terms["information"]) - 0.5 * step)
             assert found == pytest.approx(10 * (gap + float(terms["offset"])), abs=1e-3), step
 

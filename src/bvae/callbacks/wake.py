@@ -29,8 +29,8 @@ class WakeIdleUnits(Callback):
     features as their mean, with a deviation of 1 over the images, and small weights in the decoder. Up to `last_step`
     the objective gives way to reconstruction + β·Σ_d max(KL_d − λ_d, 0), λ_d being 0 for the units that were active:
     first some nats of the woken ones are free, then they cost what those of the others do, so that a unit stays awake
-    where it is worth its nats. Afterwards the objective is the training's own again. Where no unit is at the prior, the
-    objective stays what it is.
+    where it is worth its nats. β and λ are logged as beta and free_nats meanwhile. Afterwards the objective is the
+    training's own again. Where no unit is at the prior, the objective stays what it is.
 
     Args:
         first_step: the step at which units are woken.
@@ -100,11 +100,12 @@ class WakeIdleUnits(Callback):
         loss = pl_module.loss.eval()  # ControlVAE's controller holds still while its β isn't what acts
         terms = pl_module.terms(images, context)
         loss.train()
+        settings = {name: piecewise(context.step, getattr(self, name)) for name in ("beta", "free_nats")}
         free_nats = torch.zeros_like(terms["kl_per_unit"])
-        free_nats[self.woken] = piecewise(context.step, self.free_nats)
+        free_nats[self.woken] = settings["free_nats"].to(free_nats.dtype)
         charged = (terms["kl_per_unit"] - free_nats).clamp(min=0).sum()
-        objective = terms["reconstruction"] + piecewise(context.step, self.beta) * charged
-        return terms | {"loss": objective + loss.auxiliary(terms)}
+        objective = terms["reconstruction"] + settings["beta"] * charged
+        return terms | {"loss": objective + loss.auxiliary(terms)} | settings
 
 
 @torch.no_grad()
