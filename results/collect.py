@@ -43,10 +43,11 @@ INTRODUCTION = """\
 Every run that was made with these settings, none left out: a row a setting and a dot a seed. A setting's command, with
 its seed and OMP_NUM_THREADS=1, makes the numbers again; [runs.csv](runs.csv) has each run's. Of five or more runs the
 table has the median, and the quartiles in brackets. Scores are of all 737,280 images, MIG from posterior means in 20
-bins; DCI is the random forest's (`metrics=fast`). Minutes are those of all steps at their median speed, on one thread
-of a shared machine with two cores. Rounding alone moves the end of a run, so another processor gives other numbers. The
-settings marked † ran on earlier code, on three other processors, and their new scores weren't computed; there
-`outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, `outputs/mlp-quick-S` for that of
+bins; DCI is the random forest's (`metrics=fast`). A unit stands under the factor that it tells best over all shapes,
+which of a unit that turns with an ellipse is mostly the shape. Minutes are those of all steps at their median speed, on
+one thread of a shared machine with two cores. Rounding alone moves the end of a run, so another processor gives other
+numbers. The settings marked † ran on earlier code, on three other processors, and their new scores weren't computed;
+there `outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, `outputs/mlp-quick-S` for that of
 *annealed, mlp*, and `outputs/annealed-S` for that of *annealed*."""
 
 
