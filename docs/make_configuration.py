@@ -24,6 +24,7 @@ GROUPS = (
     *("experiment", "model", "model/encoder", "model/decoder", "model/activation", "loss", "loss/likelihood"),
     *("optimizer", "scheduler", "data", "metrics", "trainer", "callbacks", "logger", "hparams"),
 )
+READ_AT = {"model/activation": "model.encoder.activation"}  # and the decoder has its own
 
 
 def tables() -> str:
@@ -45,7 +46,7 @@ def rows(file: Path, group: str) -> list[str]:
     doc = documentation(content)
     summary = about or (doc.partition("\n\n")[0] if doc else "")
     found = [f"| **`{group}={file.stem}`** | | {cell(summary)} |\n"]
-    prefix = "" if "@package _global_" in text else group.replace("/", ".")
+    prefix = "" if "@package _global_" in text else READ_AT.get(group, group.replace("/", "."))
     for key, value, nested in flat(content):
         note = beside(text, key) or argument(documentation(nested), key.rpartition(".")[2])
         name = f"{prefix}.{key}" if prefix else key

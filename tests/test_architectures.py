@@ -52,6 +52,17 @@ def test_the_mlp_takes_the_papers_activation():
     assert [type(layer) for layer in layers if not isinstance(layer, nn.Linear)] == [nn.Tanh] * 3 + [nn.Unflatten]
 
 
+@pytest.mark.parametrize(
+    "module",
+    [nn.PReLU(), nn.Hardtanh(-2, 2), nn.Linear(3, 4, bias=False), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(3)],
+    ids=str,
+)
+def test_a_checkpoint_describes_torchs_modules(module):
+    again = build(describe(module))
+    assert repr(again) == repr(module)
+    again.load_state_dict(module.state_dict())
+
+
 def test_the_convolutions_take_an_activation_and_a_checkpoint_describes_it():
     for module in (ConvEncoder(3, activation=nn.SiLU(inplace=True)), ConvDecoder(3, activation=nn.LeakyReLU(0.1))):
         kinds = [type(layer) for layer in module.layers if type(layer).__module__ == "torch.nn.modules.activation"]

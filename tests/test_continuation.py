@@ -107,6 +107,7 @@ def same(first: dict, second: dict) -> bool:
         ({"accumulate_grad_batches": 3}, (4, 5)),
         ({"val_check_interval": 5}, (4, 10)),
         ({"limit_train_batches": 4}, (7, 8)),
+        ({"max_epochs": 3}, (4, 10)),  # 30 steps, of which the last six aren't taken
     ],
     ids=str,
 )

@@ -10,8 +10,10 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.trainer.states import RunningStage
+from omegaconf import OmegaConf
 from runs import offline_runs, run_folder
 
+from bvae.app import processes, resume
 from bvae.data import DSpritesDataModule
 from bvae.data.datamodule import Batches
 
@@ -43,6 +45,31 @@ def test_processes_get_parts_of_the_same_batches_that_one_would_get():
     for whole, first, second in zip(alone, *parts, strict=True):
         assert np.concatenate((first, second)).tolist() == whole.tolist()
     assert len(batches(9, 4, rank=1, world_size=2)) == 1  # one image can't be shared
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0"}, True),  # of Lightning's own
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "GROUP_RANK": "0", "RANK": "0"}, True),  # of torchrun
+        ({"LOCAL_RANK": "0", "GROUP_RANK": "1", "RANK": "2"}, False),
+        ({"SLURM_PROCID": "0"}, True),  # of srun
+        ({"SLURM_PROCID": "2", "SLURM_LOCALID": "0"}, False),
+    ],
+    ids=str,
+)
+def test_one_process_on_all_machines_writes_the_files(monkeypatch, tmp_path, environment, first):
+    for name in ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert processes.is_first() == first
+    (tmp_path / "job.json").write_text('{"status": "running"}')  # as the first has just begun
+    assert resume.resumes(tmp_path, OmegaConf.create({"overwrite": False}), may_change=False) is False
+    assert (tmp_path / "job.json").exists() != first
 
 
 def test_lightning_leaves_the_parts_as_they_are(cache_dir):

@@ -14,6 +14,7 @@ import torch
 from runs import history, offline_runs, run_folder, wandb_records
 from test_published import SHAPES
 
+from bvae.app.evaluate import with_the_runs_keys
 from bvae.loggers import wandb_run_of
 
 KEYS = {
@@ -95,6 +96,28 @@ def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, eval
     assert not (tmp_path / "wandb").exists()
 
 
+def test_other_images_are_scored_in_a_folder_of_their_own(copy, evaluate, tmp_path):
+    before = (copy / "scores.json").read_bytes()
+    np.save(tmp_path / "other.npy", np.random.default_rng(0).integers(2, size=(80, 64, 64), dtype=np.uint8))
+    data = ("data=arrays", "data.path=other.npy", "metrics=none", "logger=none")
+    job = evaluate(tmp_path, f"run={copy}", *data)
+    assert job.returncode == 0, job.stderr
+    assert (tmp_path / run_folder(job.stdout)).parents[1] == tmp_path / "evaluations"
+    assert (copy / "scores.json").read_bytes() == before
+    np.save(tmp_path / "other.npy", np.zeros((80, 8, 8), np.uint8))
+    job = evaluate(tmp_path, f"run={copy}", *data)
+    assert job.returncode == 1
+    assert "takes images of 1×64×64" in job.stdout
+    assert "with data=…" in job.stdout.splitlines()[-1]
+
+
+def test_beside_a_run_its_own_datas_keys_can_be_named():
+    typed = ["run=a", "data.path=b.npz", "metrics=none"]
+    assert with_the_runs_keys(typed) == ["run=a", "++data.path=b.npz", "metrics=none"]
+    for others in (["codes=c", "data.path=b"], ["run=a", "data=arrays", "data.path=b"]):
+        assert with_the_runs_keys(others) == others
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -107,6 +130,7 @@ def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, eval
         (["checkpoint=text"], "text is not a readable checkpoint"),
         (["codes=text"], "text can't be read as an .npz of plain arrays"),
         (["codes=nan.npz"], "codes must be finite, got NaN or infinity"),
+        (["codes=nan.npz", "output_dir=/proc/none"], "/proc/none can't be written to, .*choose another output_dir"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value) or "nothing",
 )

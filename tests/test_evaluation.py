@@ -15,7 +15,7 @@ from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.callbacks import LatentPictures, Throughput
 from bvae.data import FactorGrid, render
 from bvae.evaluation import Scoring, codes_of, evaluate, evaluate_codes, read_codes, show
-from bvae.evaluation.codes import sample, write_codes
+from bvae.evaluation.codes import encode, sample, write_codes
 from bvae.evaluation.features import dead_features
 from bvae.evaluation.pictures import pixels
 from bvae.losses import ELBO, Sample
@@ -62,6 +62,21 @@ def test_after_a_long_training_the_position_maps_are_of_every_image(vae, tmp_pat
     scoring = Scoring(encode_every_image_from=since)
     found = evaluate(vae, data, tmp_path, scoring, final=final, source={"checkpoint": "a.pt", "step": 10})
     assert len(found.codes.mean) == n
+
+
+def test_a_model_that_trains_still_does_where_its_pictures_cant_be_written(vae, tmp_path):
+    vae.train()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        evaluate(vae, Squares(), tmp_path / "file", final=False)
+    assert vae.training
+
+
+def test_a_loader_may_begin_with_its_smallest_batch(vae):
+    data = Squares()
+    whole = encode(vae, data).mean
+    data.predict_dataloader = lambda: DataLoader(data.all, batch_sampler=[[0], [4, 8], [12, 16, 20, 24, 28]])
+    torch.testing.assert_close(encode(vae, data).mean, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_every_image_is_encoded_in_order_where_that_is_asked_for(vae, tmp_path):

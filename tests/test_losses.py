@@ -71,6 +71,20 @@ def test_the_kl_parts_into_offset_and_information_by_the_moments_of_the_batch():
     assert terms["information"].item() == pytest.approx(2.5 - first)
 
 
+def test_a_single_image_has_no_offset_and_capacity_is_as_published():
+    posterior = Posterior(torch.tensor([[2.0, 1.0]]), torch.zeros(1, 2))
+    assert offset(posterior).tolist() == [0, 0]
+    image = torch.zeros(1, 1, 8, 8)
+    found, published = (
+        Capacity(gamma=10, max_capacity=8, anneal_steps=1, charge_offset=charged)(
+            Sample(image, image, posterior, posterior.mean), at(5)
+        )
+        for charged in (True, False)
+    )
+    assert found["information"].item() == 2.5
+    assert found["loss"] == published["loss"] == found["reconstruction"] + 10 * 5.5
+
+
 def test_beta_weighs_the_kl():
     assert Beta()(example(kl=3.0), at(0))["loss"].item() == pytest.approx(RECONSTRUCTION + 4 * 3.0)
 

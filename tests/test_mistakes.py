@@ -29,6 +29,11 @@ from runs import offline_runs
         (["data=dsprites_archive"], "data.images.source.path must be given: data.images.source.path=…"),
         (["data=shapes3d"], "data.path must be given: data.path=…"),
         (["loss.likelihood=gaussian"], "use loss/likelihood=bernoulli or"),
+        (
+            ["model/activation=leaky_relu", "model.activation.negative_slope=0.3"],
+            "use model.encoder.activation.negative_slope=0.3 model.decoder.activation.negative_slope=0.3",
+        ),
+        (["metrics=fast", "metrics.sample=null"], "takes scores from metrics.sample.*callbacks.pictures.metrics=null"),
         (["seed=-1"], "seed must be 0 or more, got -1"),
         (["experiment=rotation"], "init_from=<the folder of a quick run>: there is no such run or checkpoint"),
         (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bvae.callbacks import StepProgress
+from bvae.callbacks import StepProgress, Throughput
 from bvae.callbacks import progress as module
 
 LOGGED = {
@@ -41,6 +41,20 @@ def shown(steps, total=150_000, **console) -> str:
     return progress._console.file.getvalue()
 
 
+def test_the_speed_counts_images_as_they_come_and_replayed_batches_as_full(monkeypatch):
+    clock = count(step=0.5)
+    monkeypatch.setattr("bvae.callbacks.throughput.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    logged, speed = [], Throughput()
+    training = SimpleNamespace(log=lambda name, value, **_: logged.append(value))
+    for starts, number, images in ((0, 0, 64), (1, 1, 64), (2, 2, 1), (3, 5, 1)):  # a GPU replays batches 3 and 4
+        loop = SimpleNamespace(total_batch_idx=starts)
+        trainer = SimpleNamespace(fit_loop=loop, global_step=number + 1, log_every_n_steps=3, world_size=1)
+        speed.on_train_batch_start(trainer, training, None, 0)
+        loop.total_batch_idx = number
+        speed.on_train_batch_end(trainer, training, None, torch.zeros(images, 1), 0)
+    assert logged == [2 * (64 + 64 + 1), 2 * (64 + 64 + 1)]
+
+
 @pytest.mark.parametrize(
     ("width", "terms"),
     [
@@ -67,6 +81,10 @@ def test_without_a_terminal_the_first_line_comes_at_step_100_and_then_one_every_
     steps = [int(line.split()[1]) for line in lines]
     assert all(later - sooner <= 120 for sooner, later in zip(steps, [*steps[1:], 400], strict=True))
     assert len(steps) <= 5
+
+
+def test_a_step_of_several_batches_has_one_line():
+    assert shown([10, 10, 20, 20, 20], total=20 * 10).splitlines() == shown([10, 20], total=20 * 10).splitlines()
 
 
 def test_a_bar_has_a_line_above_it_that_says_how_long_it_takes(monkeypatch):

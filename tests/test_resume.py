@@ -228,7 +228,10 @@ def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
     assert path.read_text().splitlines() == ["step,train/loss,scores/mig", "9,3.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
     rewind(path, 20, ends=True)  # which scores the last step again
     assert path.read_text().splitlines() == ["step,train/loss,scores/mig", "9,3.5,", "10,,0.1", "19,2.5,"]
-    rewind(path, 19)
+    path.write_text("step,train/loss,val/loss\n9,3.5,\n9,,3.6\n19,2.5,\n19,,2.6\n")
+    rewind(path, 19)  # ended before that validation, which comes again
+    assert path.read_text().splitlines()[1:] == ["9,3.5,", "9,,3.6"]
+    path.write_text("step,train/loss,scores/mig\n9,3.5,\n10,,0.1\n")
     path.write_text(path.read_text() + "19,2.5,\n20,,0.2\n")
     logger = MetricsFile(str(tmp_path))
     logger.log_metrics({"train/loss": 1.5}, step=29)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -103,14 +103,14 @@ class Training(LightningModule):
         return self._step("test", batch)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
-        return self.model.encode(images_of(batch))
+        return self.model.encode(images_of(batch).to(self.dtype))
 
     def terms(self, images: Tensor, context: Context) -> Terms:
         """Compute the objective and its terms of a batch (B, C, H, W)."""
         return self.loss(self.model(images), context)
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
-        images = images_of(batch)
+        images = images_of(batch).to(self.dtype)  # single precision, unless the trainer's is 64-true
         context = self.context(images.device)
         compute = self.terms if self.step_terms is None or stage != "train" else self.step_terms
         terms = compute(images, context)
@@ -144,7 +144,8 @@ class Training(LightningModule):
         """Return how many images are trained on; 0 where nobody says."""
         size = getattr(self.trainer.datamodule, "train_size", None)
         if size is None:
-            size = len(getattr(self.trainer.train_dataloader, "dataset", ()))
+            dataset = getattr(self.trainer.train_dataloader, "dataset", ())
+            size = len(dataset) if isinstance(dataset, Sized) else 0
         return size
 
     def _check(self, terms: dict[str, Tensor | float]) -> None:
@@ -174,6 +175,10 @@ class Training(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
 
     def on_fit_start(self) -> None:
+        if self.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"posterior, KL and objective need single precision, got {self.dtype}: use precision=bf16-mixed"
+            )
         if self.global_rank < len(self._random_states):
             set_random_states(self._random_states[self.global_rank])
         own = self._interval_states[self.global_rank : self.global_rank + 1]
@@ -195,10 +200,16 @@ class Training(LightningModule):
         states = checkpoint.get("random_states", [])
         self._random_states = [states] if isinstance(states, dict) else states  # of one process, as it once was
         self._interval_states = checkpoint.get("interval_means", [])  # which earlier versions didn't keep
-        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        if batches["is_last_batch"] and batches["current"]["ready"] == batches["current"]["completed"]:
-            # The training was ended with an epoch. Lightning would add a batch to that epoch.
-            batches["current"] = dict.fromkeys(batches["current"], 0)
+        loops = checkpoint["loops"]["fit_loop"]
+        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+        if batches["current"]["ready"] == batches["current"]["completed"] > 0:
+            if batches["is_last_batch"]:
+                # The training was ended with an epoch. Lightning would add a batch to that epoch.
+                batches["current"] = dict.fromkeys(batches["current"], 0)
+            else:
+                # It was ended within an epoch, which Lightning counts as done where it was told to stop.
+                for progress in (epochs["total"], epochs["current"]):
+                    progress["processed"] = progress["completed"] = progress["started"] - 1
         parts = checkpoint.get("vae", {})  # the loss's, as it may have a learning rate of its own
         saved = {"loss": parts.get("loss"), "optimizer": parts.get("optimizer")}
         saved["scheduler"] = checkpoint.get("scheduler")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_method, instantiate
+from hydra.utils import get_method, instantiate, to_absolute_path
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 from torch import Tensor
 
 from bvae.app import processes, resume
@@ -22,12 +23,15 @@ from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
 from bvae.checkpoints.load import load
+from bvae.checkpoints.recipes import describe
 from bvae.checks import finite, integer, not_negative, positive, steps
 from bvae.evaluation import Scoring
 from bvae.evaluation.scores import names_of
 from bvae.loggers import rewind, wandb_run_of
 from bvae.model import VAE
 from bvae.training import Training
+
+log = logging.getLogger(__name__)
 
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16")  # with the latter Lightning means the former
 
@@ -84,6 +88,12 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     if "latent_dim" in cfg.model:
         loss.check(cfg.model.latent_dim)
     training = Training(**parts, loss=loss, optimizer=make(cfg.optimizer), scheduler=make(cfg.scheduler))
+    for name, part in {**parts, "loss": loss}.items():
+        try:
+            describe(part)
+        except ValueError as error:
+            if processes.is_first():
+                log.warning("evaluate.py and init_from=… can't read this run's checkpoints: of the %s, %s", name, error)
     if cfg.init_from is not None and not resumes:
         training.model.load_state_dict(weights_of(Path(cfg.init_from), training.model), strict=False)
     if cfg.compile:
@@ -139,7 +149,13 @@ def loss_for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) 
 
 def scoring_of(cfg: DictConfig) -> Scoring:
     """Build the scores that a configuration chooses."""
-    metrics = make(cfg.metrics)
+    try:
+        metrics = make(cfg.metrics)
+    except InterpolationResolutionError as error:
+        raise ValueError(
+            "metrics.every_image takes scores from metrics.sample, which lacks them: callbacks.pictures.metrics=null "
+            "does without scores before the end, metrics=none without any"
+        ) from error
     since = metrics.get("encode_every_image_from")
     if since is not None:
         since = integer("metrics.encode_every_image_from", since, at_least=0)
@@ -164,7 +180,8 @@ def check_numbers(cfg: DictConfig) -> None:
         raise ValueError(f"trainer.precision must be one of {allowed}, got {cfg.trainer.precision}")
     if cfg.trainer.get("gradient_clip_val") is not None:
         not_negative("trainer.gradient_clip_val", cfg.trainer.gradient_clip_val)
-    finite("optimizer.lr", cfg.optimizer.lr)
+    if "lr" in cfg.optimizer:
+        finite("optimizer.lr", cfg.optimizer.lr)
     for key in {"factor", "gamma", "start_factor", "total_iters"} & set(cfg.scheduler):
         not_negative(f"scheduler.{key}", cfg.scheduler[key])
     if "milestones" in cfg.scheduler:  # PyTorch takes anything, and would never come to a step that is text
@@ -196,11 +213,12 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
 
     Raises ValueError where there are none, and where the model has other layers or other activations.
     """
-    if not source.exists():
+    place = Path(to_absolute_path(str(source)))  # hydra.job.chdir=true has changed the folder
+    if not place.exists():
         raise ValueError(f"init_from={source}: there is no such run or checkpoint; use init_from=outputs/…")
     import_own(resume.conf_folders())
     try:
-        found = load(source)
+        found = load(place)
     except ValueError as error:
         raise ValueError(f"init_from={source}: {error}") from error
     parts = ("encoder.", "decoder.")  # the likelihood's own belong to the objective

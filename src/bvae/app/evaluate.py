@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from bvae.app.terminal import interruptible
@@ -40,6 +41,13 @@ def source(cfg: DictConfig) -> tuple[str, Path]:
     return given[0], path
 
 
+def with_the_runs_keys(arguments: list[str]) -> list[str]:
+    """Let `data.…` beside `run=` name keys of the run's own data, which the default data may not have."""
+    if resume.value_of("run", arguments) is None or resume.value_of("data", arguments) is not None:
+        return arguments
+    return [f"++{argument}" if argument.startswith("data.") else argument for argument in arguments]
+
+
 def checked_run(key: str, path: Path) -> Path:
     """Check that a folder, which the command names by this key, is a run's and has its last checkpoint."""
     if not (path / ".hydra" / "config.yaml").is_file():
@@ -60,6 +68,16 @@ def data_of(run: Path, overrides: list[str]) -> DictConfig:
     targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
     check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, resume.conf_folders(), targets)
     return config.data
+
+
+def writable(folder: Path) -> Path:
+    """Try whether the folder takes files, or the one that it will be made in; raises InputError where it doesn't."""
+    place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        with TemporaryFile(dir=place):
+            return folder
+    except OSError as error:
+        raise InputError(f"{folder} can't be written to, {error.strerror}: choose another output_dir=…") from error
 
 
 def served(data: DictConfig) -> LightningDataModule:
@@ -84,7 +102,7 @@ def evaluate(cfg: DictConfig) -> None:
     from bvae.app.assemble import make, quiet, scoring_of
     from bvae.checkpoints.load import load_with_step
     from bvae.loggers import finish_wandb, log_evaluation, log_report, wandb_run_of
-    from bvae.model import NotFinite
+    from bvae.model import NotFinite, WrongImages
     from bvae.report import Explored, explore, report, title_of
 
     quiet()
@@ -92,8 +110,11 @@ def evaluate(cfg: DictConfig) -> None:
     exit_code = 1
     try:
         with input_errors():
-            default = path if kind == "run" else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
-            output = Path(cfg.output_dir or default)
+            overrides = HydraConfig.get().overrides.task
+            chosen = any(override.startswith("data=") for override in overrides)
+            is_own = kind == "run" and not chosen  # of other data, its scores would stand among the run's
+            default = path if is_own else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
+            output = writable(Path(cfg.output_dir or default))
             scoring = scoring_of(cfg)
             vae, step = None, 0
             read_from: dict[str, Any] = {kind: str(path.resolve())}
@@ -104,12 +125,10 @@ def evaluate(cfg: DictConfig) -> None:
                 import_own(resume.conf_folders())
                 vae, step = load_with_step(checkpoint)
                 # A run's is named as seen from its folder, which may be moved.
-                named = checkpoint.relative_to(path).as_posix() if kind == "run" else str(path.resolve())
+                named = checkpoint.relative_to(path).as_posix() if is_own else str(checkpoint.resolve())
                 read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
-                overrides = HydraConfig.get().overrides.task
-                chosen = any(override.startswith("data=") for override in overrides)
-                datamodule = served(data_of(path, overrides) if kind == "run" and not chosen else cfg.data)
+                datamodule = served(data_of(path, overrides) if is_own else cfg.data)
             arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
             if cfg.logger.get("name"):
                 del arguments["name"]
@@ -131,6 +150,9 @@ def evaluate(cfg: DictConfig) -> None:
                 found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from)
             except NotFinite as error:
                 raise InputError(f"{kind}={path}: {error}") from error
+            except WrongImages as error:
+                takes = str(error).partition(";")[0]
+                raise InputError(f"{takes}: choose the images that {kind}={path} is made for with data=…") from error
         for logger in loggers:
             log_evaluation(logger, found, step, final=True)
         report(output, found, run=path)
@@ -156,4 +178,4 @@ def main(cfg: DictConfig) -> None:
 
 def run() -> None:
     """Run `evaluate.py`, or `bvae-evaluate`."""
-    run_app(main)
+    run_app(main, with_the_runs_keys)

@@ -16,8 +16,10 @@ _RESUMES = "BVAE_RESUMES"
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files."""
-    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    """Whether this process is the one that writes files, of those on all machines."""
+    ranks = ("RANK",), ("LOCAL_RANK", "NODE_RANK"), ("SLURM_PROCID",)  # torchrun's, Lightning's own, srun's
+    known = next((names for names in ranks if names[0] in os.environ), ())
+    return not any(int(os.environ.get(name, 0)) for name in known)
 
 
 def check_tasks(devices: int | str, num_nodes: int) -> None:

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import to_absolute_path
 from omegaconf import DictConfig, OmegaConf
 
+from bvae.app import processes
 from bvae.app.errors import InputError, as_typed, input_errors, override, program
 from bvae.app.targets import check_targets, renamed
 from bvae.files import atomic_write
@@ -153,7 +154,8 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
             return None
         if may_change or (before is not None and any(folder.glob("checkpoints/*.ckpt"))):
             return True
-    clear(folder)
+    if processes.is_first():  # the others may come after it has begun
+        clear(folder)
     return False
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,6 +153,14 @@ def after_divergence(checkpoints: Path) -> str:
         return f"no checkpoint had been saved; {hint}"
 
 
+def check_words(arguments: Sequence[str]) -> None:
+    """Raise InputError for a key that nothing reads: encoder and decoder have an activation each, chosen together."""
+    for word in arguments:
+        if found := re.match(r"[+~]*model\.activation\.([^=]*)=?(.*)", word):
+            own = " ".join(f"model.{part}.activation.{found[1]}={found[2]}" for part in ("encoder", "decoder"))
+            raise InputError(f"{word} would change nothing, as encoder and decoder have an activation each: use {own}")
+
+
 def name_run(cfg: DictConfig) -> None:
     """Fill in what W&B shows: the run's choices and overrides as its name and tags, and the sweep as its group."""
     run = HydraConfig.get()
@@ -170,11 +178,12 @@ def main(cfg: DictConfig) -> float | None:
     with job(log), ExitStack() as ended:
         if not isinstance(cfg.output_dir, str):
             raise InputError(f"output_dir must be a folder, got {cfg.output_dir}: leave it out, or use hydra.run.dir=…")
-        run, output = cfg.run, Path(cfg.output_dir)
+        run = None if cfg.run is None else to_absolute_path(cfg.run)  # hydra.job.chdir=true has changed the folder
+        output = Path(cfg.output_dir)
         words = resume.own_overrides() if run is None else [*HydraConfig.get().overrides.task, *resume.changes]
         if run is not None:
             if output.resolve() != Path(run).resolve():
-                raise InputError(f"run={run} is resumed in its own folder: leave out hydra.run.dir={output}")
+                raise InputError(f"run={cfg.run} is resumed in its own folder: leave out hydra.run.dir={output}")
             cfg = resume.configuration_of(Path(run), resume.changes)
         with input_errors():
             cfg.init_from = resume.begins_with(output, cfg)
@@ -227,6 +236,7 @@ def run() -> None:
     """Run `train.py`, or `bvae-train`."""
 
     def prepare(arguments: list[str]) -> list[str]:
+        check_words(arguments)
         return sweeps.with_study(sweeps.find_sweep(resume.take_changes(resume.name_latest(arguments))))
 
     run_app(main, prepare, finish=compare_jobs)

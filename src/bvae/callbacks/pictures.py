@@ -40,7 +40,10 @@ class LatentPictures(Callback):
         self._remarked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.datamodule is None:
+            raise ValueError("LatentPictures takes its images from a data module: fit with datamodule=…")
         self._step = trainer.global_step
+        self._last = trainer.estimated_stepping_batches  # by max_steps or by max_epochs
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -49,7 +52,7 @@ class LatentPictures(Callback):
         if step == self._step:  # it has several batches
             return
         self._step = step
-        if step % self.every_n_steps == 0 and step != trainer.max_steps and trainer.is_global_zero:
+        if step % self.every_n_steps == 0 and step != self._last and trainer.is_global_zero:
             try:
                 found = evaluate(pl_module.model, trainer.datamodule, self.folder, self.scoring, final=False)
             except OSError as error:

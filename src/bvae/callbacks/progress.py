@@ -78,6 +78,7 @@ class StepProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        self._step = trainer.global_step
         self._total = self._steps(trainer)
         self._lines_every = max((self._total or _LINES) // _LINES, 1)
         self._first, self._spoke = trainer.global_step + _FIRST, time.monotonic()
@@ -112,8 +113,9 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if not trainer.is_global_zero or not self.speaks():
-            return
+        if not trainer.is_global_zero or step == self._step or not self.speaks():
+            return  # a step may have several batches
+        self._step = step
         self._start(trainer)
         if self._since is None and step >= self._warm:
             self._since = step, time.monotonic()

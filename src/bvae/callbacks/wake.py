@@ -71,6 +71,8 @@ class WakeIdleUnits(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.check(pl_module)
+        if trainer.datamodule is None:
+            raise ValueError("WakeIdleUnits takes its images from a data module: fit with datamodule=…")
         if self.first_step < trainer.global_step < self.last_step and not self.woken:
             log.warning(
                 "callbacks.wake wakes no unit: the training goes on at step %s, after first_step=%s",

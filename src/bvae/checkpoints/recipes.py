@@ -21,6 +21,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 _PLAIN = (bool, int, float, str, type(None))
+# Arguments that modules of torch.nn don't keep: where their weights lie, and Hardtanh's that are deprecated.
+_UNKEPT = ("device", "dtype", "min_value", "max_value")
 _IMPORTED_HERE = ("bvae", "torch.nn", "torch.optim")
 
 
@@ -37,7 +39,9 @@ def describe(value: Any) -> Any:
     if isinstance(value, partial):
         return _recipe(value.func, value.keywords)
     if isinstance(value, nn.Module):
-        return _recipe(type(value), {name: _attribute(value, name) for name in _arguments(type(value))})
+        cls = type(value)
+        unkept = _UNKEPT if cls.__module__.startswith("torch.nn.") else ()
+        return _recipe(cls, {name: _attribute(value, name) for name in _arguments(cls) if name not in unkept})
     raise ValueError(f"a checkpoint can't describe {value!r}: it is neither a plain value nor a module")
 
 
@@ -51,7 +55,8 @@ def _arguments(cls: Any) -> list[str]:
 def _attribute(module: nn.Module, name: str) -> Any:
     if not hasattr(module, name):
         raise ValueError(f"{type(module).__name__} must keep its argument {name!r} as an attribute of that name")
-    return getattr(module, name)
+    found = getattr(module, name)
+    return True if isinstance(found, nn.Parameter) else found  # of torch.nn, as bias, which is None without one
 
 
 def _recipe(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
             # next one could have used again, and the process would grow by gigabytes.
             most = len(batches) * len(images)
             codes = [torch.empty((most, part.shape[1]), dtype=part.dtype) for part in found]
+        if n + len(images) > len(codes[0]):  # somebody's own loader, whose first batch isn't the largest
+            codes = [torch.cat([kept, torch.empty_like(part)]) for kept, part in zip(codes, found, strict=True)]
         for kept, part in zip(codes, found, strict=True):
             kept[n : n + len(images)] = part
         n += len(images)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,22 @@ class Evaluation:
     card: Card | None = None  # of the dataset
 
 
+def _in_evaluation_mode(function: Callable[..., Evaluation]) -> Callable[..., Evaluation]:
+    """Call it with the model in evaluation mode, and bring back the mode that it was in, whatever happens."""
+
+    @wraps(function)
+    def in_evaluation_mode(vae: VAE, *arguments: Any, **named_arguments: Any) -> Evaluation:
+        training = vae.training
+        vae.eval()
+        try:
+            return function(vae, *arguments, **named_arguments)
+        finally:
+            vae.train(training)
+
+    return in_evaluation_mode
+
+
+@_in_evaluation_mode
 @torch.compiler.set_stance("force_eager")  # its batches of other sizes would each be compiled for
 @torch.no_grad()
 def evaluate(
@@ -80,8 +97,6 @@ def evaluate(
         source: what the model was read from, such as `{"checkpoint": path, "step": 100}`.
     """
     source = source or {}
-    training = vae.training
-    vae.eval()
     known = getattr(datamodule, "factors", None)
     codes = encode(vae, datamodule, final and scoring.encodes_every_image(source.get("step") or 0, known))
     factors = _factors(datamodule, codes)
@@ -115,7 +130,6 @@ def evaluate(
             picture.save(folder / f"{name}.png")
         gif = _write_gifs(frames, table, folder) if final else None
         kinds = examples(vae, images, classes, factors, num_images) if final else []
-    vae.train(training)
     return Evaluation(
         codes=codes,
         factors=factors,

@@ -91,7 +91,7 @@ def rewind(path: Path, step: int, ends: bool = False) -> None:
     if not path.is_file():
         return
     keys, rows = read_rows(path)
-    kept = [row for row in rows if steps_done(row) + (ends and not row.get("train/loss")) <= step]
+    kept = [row for row in rows if steps_done(row) + (ends and steps_done(row) == int(row["step"])) <= step]
     _write(path, keys, kept)
 
 

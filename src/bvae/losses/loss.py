@@ -52,9 +52,12 @@ def offset(posterior: Posterior) -> Tensor:
 
     It is the part of the KL that tells nothing of the images: what a unit costs whose posterior is the same for all of
     them. The rest is the information that the unit carries (Hoffman & Johnson 2016, "ELBO surgery"). A batch of
-    B images overestimates it by about 1/B for each unit that moves.
+    B images overestimates it by about 1/B for each unit that moves. It is 0 of a single image, of which no part can be
+    told apart.
     """
     mean, log_variance = posterior
+    if len(mean) == 1:
+        return torch.zeros_like(mean[0])
     variance = log_variance.exp().mean(dim=0) + mean.var(dim=0, correction=0)
     return 0.5 * (mean.mean(dim=0).square() + variance - variance.log() - 1)
 

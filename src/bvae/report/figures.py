@@ -147,7 +147,8 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     category = next((name for name in factors.categories if name in varying and at[name].max() < _MOST_LINES), None)
     kinds = at[category] if category else np.zeros(len(code), dtype=int)
     known = factors.value_names.get(category) if category else None
-    kind_names = known or [f"{category} {k}" for k in range(kinds.max() + 1)]
+    present = np.unique(classes[:, factors.names.index(category)]).astype(int) if category else ()
+    kind_names = [known[k] if known else f"{category} {k}" for k in present]
     means = {name: _cell_means(code, kinds, at[name]) for name in varying if name != category or len(varying) == 1}
     place, width = None, 1
     if positions:
@@ -179,7 +180,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
 
         lines = f", one line a {category}" if category else ""
-        legend = [(colour(kind), kind_names[kind]) for kind in range(len(cells))]
+        legend = [(colour(kind), known_as) for kind, known_as in enumerate(kind_names)]
         plots.append(plot(factors.label(name), f"{_course(cells)} over {name}{lines}", draw_curve, legend))
     return plots
 

@@ -27,10 +27,10 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 def steps_done(row: Mapping[str, str]) -> int:
     """Count the optimizer steps done when a row was written.
 
-    Lightning counts those before its own in a row of the objective's terms, and those done in one of pictures, scores
-    or validation.
+    Lightning counts those before its own in a row of the objective's terms, trained on or validated, and those done in
+    one of pictures and scores.
     """
-    return int(row["step"]) + bool(row.get("train/loss"))
+    return int(row["step"]) + any(row.get(f"{stage}/loss") for stage in ("train", "val"))
 
 
 def metrics_table(path: Path) -> dict[str, Column]:
