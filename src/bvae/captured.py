@@ -98,6 +98,8 @@ class Captured:
         """Replay the terms and gradients of a batch; None where they aren't captured."""
         if images.shape != self._shape:
             return None
+        if self._step is not None and self._step.optimizer is not self.training.trainer.optimizers[0]:
+            self._step, self._taken = None, 0  # the training is fitted again, with an optimizer of its own
         if self._step is None and not self._is_refused and self._taken >= _WARM_UP:
             self._capture(images, context)
         if self._step is None:
