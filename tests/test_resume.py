@@ -15,7 +15,9 @@ import pytest
 import torch
 from runs import environment, metrics_of, offline_runs, run_folder
 
-from bvae.checkpoints.files import newest
+from bvae.app.errors import InputError
+from bvae.app.train import conclude
+from bvae.checkpoints.files import AtomicCheckpointIO, newest
 from bvae.loggers import MetricsFile, WandbRun, rewind
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +173,17 @@ def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole
     assert "Resuming from step" in finished(tmp_path, cache_dir, "run=disk/run")
     assert all(torch.equal(weights(disk / "run")[name], expected) for name, expected in weights(whole).items())
     assert metrics_of(disk / "run") == metrics_of(whole)
+
+
+def test_a_run_whose_last_checkpoint_cant_be_written_isnt_finished(tmp_path):
+    checkpoint_io = AtomicCheckpointIO()
+    (tmp_path / "checkpoints" / "last.ckpt").mkdir(parents=True)
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(checkpoint_io=checkpoint_io),
+        save_checkpoint=lambda path: checkpoint_io.save_checkpoint({}, path),
+    )
+    with pytest.raises(InputError, match=r"last.ckpt.*: once it can be written, .* resumes the run"):
+        conclude(SimpleNamespace(output=tmp_path, trainer=trainer), None)
 
 
 def test_a_torn_checkpoint_is_named_and_the_one_before_used(tmp_path):

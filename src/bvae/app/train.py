@@ -86,13 +86,21 @@ def opening(run: Run) -> str:
 
 def conclude(run: Run, optimized_metric: str | None) -> float | None:
     """Save the last checkpoint, score and draw the model, and report; returns the score that a search optimizes."""
+    from bvae.checkpoints.files import disk_is_full
     from bvae.evaluation import evaluate, show
     from bvae.loggers import log_evaluation, log_report
     from bvae.report import Explored, explore, report, title_of
 
-    run.trainer.save_checkpoint(run.output / "checkpoints" / "last.ckpt")
+    last = run.output / "checkpoints" / "last.ckpt"
+    run.trainer.save_checkpoint(last)
     if not processes.is_first():
         return None
+    error = run.trainer.strategy.checkpoint_io.error
+    if error is not None:  # a run without its model isn't finished
+        resumed = f"{program()} {as_typed('run', run.output)}"
+        raise (
+            error if disk_is_full(error) else InputError(f"{error}: once it can be written, {resumed} resumes the run")
+        )
     source = {"checkpoint": "checkpoints/last.ckpt", "step": run.trainer.global_step}
     vae = run.training.model.to(run.trainer.strategy.root_device)  # which a trainer leaves at its end
     found = evaluate(vae, run.datamodule, run.output, run.scoring, source=source)

@@ -22,11 +22,11 @@ class AtomicCheckpointIO(CheckpointIO):
     """Writes checkpoints atomically; reads with `weights_only=True`.
 
     Where the disk is full or the folder can't be written, it says so once and the training continues; until a
-    checkpoint is written again, none is removed.
+    checkpoint is written again, none is removed, and `error` says why.
     """
 
     def __init__(self) -> None:
-        self._failed = False
+        self.error: OSError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         contents = BytesIO()
@@ -35,17 +35,17 @@ class AtomicCheckpointIO(CheckpointIO):
             with atomic_write(Path(path)) as partial:
                 partial.write_bytes(contents.getbuffer())
         except OSError as error:
-            if not self._failed:
+            if self.error is None:
                 log.error("%s; the training continues without it", error)
-            self._failed = True
+            self.error = error
         else:
-            self._failed = False
+            self.error = None
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
         return read_file(path, map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        if not self._failed:
+        if self.error is None:
             Path(path).unlink(missing_ok=True)
 
 
