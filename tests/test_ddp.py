@@ -54,6 +54,8 @@ def test_processes_get_parts_of_the_same_batches_that_one_would_get():
         ({"LOCAL_RANK": "0"}, True),  # of Lightning's own
         ({"LOCAL_RANK": "1"}, False),
         ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"NODE_RANK": "1"}, False),  # before it has started the others of its machine
+        ({"RANK": "0", "LOCAL_RANK": "1"}, False),
         ({"LOCAL_RANK": "0", "GROUP_RANK": "0", "RANK": "0"}, True),  # of torchrun
         ({"LOCAL_RANK": "0", "GROUP_RANK": "1", "RANK": "2"}, False),
         ({"SLURM_PROCID": "0"}, True),  # of srun

@@ -17,9 +17,8 @@ _RESUMES = "BVAE_RESUMES"
 
 def is_first() -> bool:
     """Whether this process is the one that writes files, of those on all machines."""
-    ranks = ("RANK",), ("LOCAL_RANK", "NODE_RANK"), ("SLURM_PROCID",)  # torchrun's, Lightning's own, srun's
-    known = next((names for names in ranks if names[0] in os.environ), ())
-    return not any(int(os.environ.get(name, 0)) for name in known)
+    names = [name for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK") if name in os.environ]
+    return not any(int(os.environ.get(name, 0)) for name in names or ["SLURM_PROCID"])
 
 
 def check_tasks(devices: int | str, num_nodes: int) -> None:

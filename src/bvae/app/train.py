@@ -207,18 +207,17 @@ def main(cfg: DictConfig) -> float | None:
         own, overrides = cfg.copy(), resume.own_overrides()
         with open_dict(cfg):
             name_run(cfg)
-        if not processes.is_first():
-            return train(cfg, resumes, begin=lambda: None)
+        is_first = processes.is_first()
 
         def begin() -> None:
             resume.record(output, own, overrides)
             ended.enter_context(jobs.recorded(output, overrides))
 
         # A run that can't be resumed leaves its record as it was.
-        if not resumes:
+        if is_first and not resumes:
             begin()
-        with processes.own_command_line(words, output, resumes):
-            return train(cfg, resumes, begin if resumes else lambda: None)
+        with processes.own_command_line(words, output, resumes):  # the first of each machine starts the others there
+            return train(cfg, resumes, begin if is_first and resumes else lambda: None)
 
 
 def compare_jobs() -> None:
