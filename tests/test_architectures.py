@@ -63,6 +63,17 @@ def test_a_checkpoint_describes_torchs_modules(module):
     again.load_state_dict(module.state_dict())
 
 
+class Scaled(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+
+def test_a_persons_own_module_must_keep_its_arguments_themselves():
+    with pytest.raises(ValueError, match="can't describe Parameter"):
+        describe(Scaled(0.5))
+
+
 def test_the_convolutions_take_an_activation_and_a_checkpoint_describes_it():
     for module in (ConvEncoder(3, activation=nn.SiLU(inplace=True)), ConvDecoder(3, activation=nn.LeakyReLU(0.1))):
         kinds = [type(layer) for layer in module.layers if type(layer).__module__ == "torch.nn.modules.activation"]

@@ -13,13 +13,14 @@ import torch
 from lightning import Trainer
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import bvae
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder
 from bvae.callbacks import GracefulInterrupt, StepProgress, Throughput
 from bvae.data import DSpritesDataModule
 from bvae.losses import Annealed, Beta, Capacity, Context, Gaussian
+from bvae.model import WrongImages
 from bvae.training import Training
 
 
@@ -91,6 +92,32 @@ def test_steps_that_show_nothing_do_not_wait_for_the_device(cache_dir, monkeypat
     assert [step for step in reads.steps if step % 3] == []  # off a terminal, a line comes every third of 60 steps
 
 
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(torch.rand(6, 1, 64, 64))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true"])
+def test_a_stream_of_images_trains_in_single_and_in_double_precision(precision):
+    trainer = Trainer(
+        accelerator="cpu", max_steps=3, precision=precision, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False,
+    )  # fmt: skip
+    training = small_vae()
+    if precision == "bf16-true":
+        with pytest.raises(ValueError, match=r"need single precision, got torch.bfloat16: use precision=bf16-mixed"):
+            trainer.fit(training, DataLoader(Stream(), batch_size=2))
+    else:
+        trainer.fit(training, DataLoader(Stream(), batch_size=2))
+        assert trainer.global_step == 3
+
+
+def test_packed_bytes_are_refused_and_not_trained_on():
+    trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False)
+    with pytest.raises(WrongImages, match=r"must be a float tensor .* got torch.uint8"):
+        trainer.fit(small_vae(), DataLoader(torch.zeros(4, 1, 64, 64, dtype=torch.uint8), batch_size=2))
+
+
 def test_extreme_log_variances_give_finite_gradients():
     vae = small_vae()
     with torch.no_grad():
@@ -111,6 +138,7 @@ def test_a_checkpoint_loads_by_its_path_alone_in_a_new_process(tmp_path):
     torch.save(images, tmp_path / "images.pt")
     program = f"""
 import torch
+from bvae.model import WrongImages
 from bvae.training import Training
 vae = Training.load_from_checkpoint({path!r})
 assert not vae.training and vae.loss.beta_start == 9.0 and vae.loss.likelihood.variance == 0.2

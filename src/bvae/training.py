@@ -103,14 +103,19 @@ class Training(LightningModule):
         return self._step("test", batch)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
-        return self.model.encode(images_of(batch).to(self.dtype))
+        return self.model.encode(self._images(batch))
+
+    def _images(self, batch: Tensor | Sequence[Tensor]) -> Tensor:
+        """Take a batch's images in the precision of the weights; what is no float the model refuses."""
+        images = images_of(batch)
+        return images.to(self.dtype) if isinstance(images, Tensor) and images.is_floating_point() else images
 
     def terms(self, images: Tensor, context: Context) -> Terms:
         """Compute the objective and its terms of a batch (B, C, H, W)."""
         return self.loss(self.model(images), context)
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
-        images = images_of(batch).to(self.dtype)  # single precision, unless the trainer's is 64-true
+        images = self._images(batch)
         context = self.context(images.device)
         compute = self.terms if self.step_terms is None or stage != "train" else self.step_terms
         terms = compute(images, context)

@@ -39,9 +39,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, partial):
         return _recipe(value.func, value.keywords)
     if isinstance(value, nn.Module):
-        cls = type(value)
-        unkept = _UNKEPT if cls.__module__.startswith("torch.nn.") else ()
-        return _recipe(cls, {name: _attribute(value, name) for name in _arguments(cls) if name not in unkept})
+        of = _torchs_attributes if type(value).__module__.startswith("torch.nn.") else _attributes
+        return _recipe(type(value), of(value, _arguments(type(value))))
     raise ValueError(f"a checkpoint can't describe {value!r}: it is neither a plain value nor a module")
 
 
@@ -52,11 +51,17 @@ def _arguments(cls: Any) -> list[str]:
     return list(inspect.signature(cls.__init__).parameters)[1:]
 
 
-def _attribute(module: nn.Module, name: str) -> Any:
-    if not hasattr(module, name):
-        raise ValueError(f"{type(module).__name__} must keep its argument {name!r} as an attribute of that name")
-    found = getattr(module, name)
-    return True if isinstance(found, nn.Parameter) else found  # of torch.nn, as bias, which is None without one
+def _attributes(module: nn.Module, names: list[str]) -> dict[str, Any]:
+    for name in names:
+        if not hasattr(module, name):
+            raise ValueError(f"{type(module).__name__} must keep its argument {name!r} as an attribute of that name")
+    return {name: getattr(module, name) for name in names}
+
+
+def _torchs_attributes(module: nn.Module, names: list[str]) -> dict[str, Any]:
+    """Take those of a module of torch.nn, where bias=True becomes a parameter of that name."""
+    kept = _attributes(module, [name for name in names if name not in _UNKEPT])
+    return {name: isinstance(found, nn.Parameter) or found for name, found in kept.items()}
 
 
 def _recipe(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
