@@ -241,10 +241,7 @@ def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
     assert path.read_text().splitlines() == ["step,train/loss,scores/mig", "9,3.5,", "10,,0.1", "19,2.5,", "20,,0.2"]
     rewind(path, 20, ends=True)  # which scores the last step again
     assert path.read_text().splitlines() == ["step,train/loss,scores/mig", "9,3.5,", "10,,0.1", "19,2.5,"]
-    path.write_text("step,train/loss,val/loss\n9,3.5,\n9,,3.6\n19,2.5,\n19,,2.6\n")
-    rewind(path, 19)  # ended before that validation, which comes again
-    assert path.read_text().splitlines()[1:] == ["9,3.5,", "9,,3.6"]
-    path.write_text("step,train/loss,scores/mig\n9,3.5,\n10,,0.1\n")
+    rewind(path, 19)
     path.write_text(path.read_text() + "19,2.5,\n20,,0.2\n")
     logger = MetricsFile(str(tmp_path))
     logger.log_metrics({"train/loss": 1.5}, step=29)
@@ -255,6 +252,15 @@ def test_metrics_go_back_to_a_checkpoints_step_and_lose_a_torn_line(tmp_path):
         {"step": "29", "train/loss": "1.5", "scores/mig": "", "scores/sap": ""},
         {"step": "30", "train/loss": "", "scores/mig": "", "scores/sap": "0.5"},
     ]
+
+
+def test_a_validation_that_comes_again_is_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss,val/loss\n9,3.5,\n9,,3.6\n19,2.5,\n19,,2.6\n")
+    rewind(path, 20, ends=True)
+    assert path.read_text().splitlines()[1:] == ["9,3.5,", "9,,3.6", "19,2.5,", "19,,2.6"]
+    rewind(path, 19)  # ended before it
+    assert path.read_text().splitlines()[1:] == ["9,3.5,", "9,,3.6"]
 
 
 @pytest.mark.parametrize(("resumed", "expected"), [(True, [1450, 1500]), (False, [1400, 1449, 1450, 1500])])

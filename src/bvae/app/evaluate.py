@@ -111,8 +111,8 @@ def evaluate(cfg: DictConfig) -> None:
     try:
         with input_errors():
             overrides = HydraConfig.get().overrides.task
-            chosen = any(override.startswith("data=") for override in overrides)
-            is_own = kind == "run" and not chosen  # of other data, its scores would stand among the run's
+            # Scores of other data would stand among the run's.
+            is_own = kind == "run" and resume.value_of("data", overrides) is None
             default = path if is_own else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
             output = writable(Path(cfg.output_dir or default))
             scoring = scoring_of(cfg)

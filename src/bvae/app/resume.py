@@ -61,6 +61,11 @@ def with_absolute_paths(data: DictConfig) -> DictConfig:
     return data
 
 
+def command(run: Path) -> str:
+    """Write the command that resumes the run of a folder."""
+    return f"{program()} {as_typed('run', run)}"
+
+
 def _record(run: Path, name: str = "config") -> Path:
     return run / ".hydra" / f"{name}.yaml"
 
@@ -147,8 +152,8 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
             raise InputError(f"{folder} has a training in it whose configuration isn't recorded: {fix}")
         if differing and not may_change and not failed_at_once:
             raise InputError(
-                f"{folder} is the folder of another run, whose {differing[0]}: {program()} "
-                f"{as_typed('run', folder)} resumes that one; {fix}"
+                f"{folder} is the folder of another run, whose {differing[0]}: {command(folder)} resumes that one; "
+                f"{fix}"
             )
         if before is not None and before.status == "finished" and not differing:
             return None

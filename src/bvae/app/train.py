@@ -20,7 +20,7 @@ with interruptible():
     from omegaconf import DictConfig, open_dict
 
     from bvae.app import interrupts, processes, resume, sweeps, together
-    from bvae.app.errors import CONF, InputError, JobError, as_typed, in_sweep, input_errors, job, program, run_app
+    from bvae.app.errors import CONF, InputError, JobError, in_sweep, input_errors, job, run_app
     from bvae.files import seen_from
     from bvae.runs import job as jobs
     from bvae.runs.latest import LINK, mark_latest
@@ -91,16 +91,14 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
     from bvae.loggers import log_evaluation, log_report
     from bvae.report import Explored, explore, report, title_of
 
-    last = run.output / "checkpoints" / "last.ckpt"
-    run.trainer.save_checkpoint(last)
+    run.trainer.save_checkpoint(run.output / "checkpoints" / "last.ckpt")
     if not processes.is_first():
         return None
     error = run.trainer.strategy.checkpoint_io.error
     if error is not None:  # a run without its model isn't finished
-        resumed = f"{program()} {as_typed('run', run.output)}"
-        raise (
-            error if disk_is_full(error) else InputError(f"{error}: once it can be written, {resumed} resumes the run")
-        )
+        if disk_is_full(error):
+            raise error
+        raise InputError(f"{error}: once it can be written, {resume.command(run.output)} resumes the run")
     source = {"checkpoint": "checkpoints/last.ckpt", "step": run.trainer.global_step}
     vae = run.training.model.to(run.trainer.strategy.root_device)  # which a trainer leaves at its end
     found = evaluate(vae, run.datamodule, run.output, run.scoring, source=source)
@@ -128,7 +126,7 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
     from bvae.checkpoints.files import disk_is_full
     from bvae.model import NotFinite, WrongImages
 
-    resumed = f"{program()} {as_typed('run', run.output)}"
+    resumed = resume.command(run.output)
     try:
         yield
     except WrongImages as error:
@@ -164,8 +162,8 @@ def after_divergence(checkpoints: Path) -> str:
 def check_words(arguments: Sequence[str]) -> None:
     """Raise InputError for a key that nothing reads: encoder and decoder have an activation each, chosen together."""
     for word in arguments:
-        if found := re.match(r"[+~]*model\.activation\.([^=]*)=?(.*)", word):
-            own = " ".join(f"model.{part}.activation.{found[1]}={found[2]}" for part in ("encoder", "decoder"))
+        if re.match(r"[+~]*model\.activation\.", word):
+            own = " ".join(word.replace("model.", f"model.{part}.", 1) for part in ("encoder", "decoder"))
             raise InputError(f"{word} would change nothing, as encoder and decoder have an activation each: use {own}")
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from bvae.callbacks.steps import NewStep
+
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which saves at a step once.
@@ -20,9 +22,8 @@ class StepCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._step = trainer.global_step
+        self._is_new_step = NewStep(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
-        if trainer.global_step != self._step:
-            self._step = trainer.global_step
+        if self._is_new_step(trainer):
             super().on_train_batch_end(trainer, pl_module, *arguments)

@@ -11,6 +11,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from bvae.callbacks.steps import NewStep
+
 PREEMPTED = 75  # EX_TEMPFAIL, the exit status of a run that was preempted and can be resumed
 _HANDLED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
 
@@ -37,7 +39,7 @@ class GracefulInterrupt(Checkpoint):
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step = trainer.global_step
+        self._is_new_step = NewStep(trainer)
         if threading.current_thread() is not threading.main_thread():
             return  # only the main thread may take signals
 
@@ -52,9 +54,8 @@ class GracefulInterrupt(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self._step:
+        if not self._is_new_step(trainer):
             return  # a gradient that is being accumulated would be lost
-        self._step = trainer.global_step
         if self.signal is None:
             self.signal = self.asked()
         asked = int(self.signal or 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from bvae.callbacks.steps import NewStep
 from bvae.checkpoints.files import disk_is_full
 from bvae.checks import integer
 from bvae.evaluation import Scoring, evaluate
@@ -42,16 +43,15 @@ class LatentPictures(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.datamodule is None:
             raise ValueError("LatentPictures takes its images from a data module: fit with datamodule=…")
-        self._step = trainer.global_step
+        self._is_new_step = NewStep(trainer)
         self._last = trainer.estimated_stepping_batches  # by max_steps or by max_epochs
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if step == self._step:  # it has several batches
+        if not self._is_new_step(trainer):
             return
-        self._step = step
         if step % self.every_n_steps == 0 and step != self._last and trainer.is_global_zero:
             try:
                 found = evaluate(pl_module.model, trainer.datamodule, self.folder, self.scoring, final=False)

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from bvae.callbacks.steps import NewStep
+
 _SPACE = "  "
 _SYMBOLS = {
     **{"reconstruction": "rec", "kl": "KL", "information": "I", "offset": "O"},
@@ -78,7 +80,7 @@ class StepProgress(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        self._step = trainer.global_step
+        self._is_new_step = NewStep(trainer)
         self._total = self._steps(trainer)
         self._lines_every = max((self._total or _LINES) // _LINES, 1)
         self._first, self._spoke = trainer.global_step + _FIRST, time.monotonic()
@@ -113,9 +115,8 @@ class StepProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if not trainer.is_global_zero or step == self._step or not self.speaks():
-            return  # a step may have several batches
-        self._step = step
+        if not trainer.is_global_zero or not self._is_new_step(trainer) or not self.speaks():
+            return
         self._start(trainer)
         if self._since is None and step >= self._warm:
             self._since = step, time.monotonic()

@@ -26,9 +26,7 @@ class Throughput(Callback):
         n = len(batch) if isinstance(batch, Tensor) else len(batch[0])
         if self._start is None:
             return
-        self._most = max(
-            self._most, n
-        )  # as large as batches are that pass between two calls, where a GPU replays steps
+        self._most = max(self._most, n)  # so large are the batches between two calls, where a GPU replays steps
         passed = trainer.fit_loop.total_batch_idx - self._batch
         self._images += n + (passed - 1) * self._most
         self._batch += passed

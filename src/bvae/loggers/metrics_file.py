@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from bvae.files import atomic_write
-from bvae.runs.metrics_table import read_rows, steps_done
+from bvae.runs.metrics_table import has_terms, read_rows, steps_done
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def rewind(path: Path, step: int, ends: bool = False) -> None:
     if not path.is_file():
         return
     keys, rows = read_rows(path)
-    kept = [row for row in rows if steps_done(row) + (ends and steps_done(row) == int(row["step"])) <= step]
+    kept = [row for row in rows if steps_done(row) + (ends and not has_terms(row)) <= step]
     _write(path, keys, kept)
 
 

@@ -30,7 +30,12 @@ def steps_done(row: Mapping[str, str]) -> int:
     Lightning counts those before its own in a row of the objective's terms, trained on or validated, and those done in
     one of pictures and scores.
     """
-    return int(row["step"]) + any(row.get(f"{stage}/loss") for stage in ("train", "val"))
+    return int(row["step"]) + has_terms(row)
+
+
+def has_terms(row: Mapping[str, str]) -> bool:
+    """Whether it is a row of the objective's terms."""
+    return any(row.get(f"{stage}/loss") for stage in ("train", "val"))
 
 
 def metrics_table(path: Path) -> dict[str, Column]:
