@@ -46,9 +46,9 @@ table has the median, and the quartiles in brackets. Scores are of all 737,280 i
 bins; DCI is the random forest's (`metrics=fast`). A unit stands under the factor that it tells best over all shapes,
 which of a unit that turns with an ellipse is mostly the shape. Minutes are those of all steps at their median speed, on
 one thread of a shared machine with two cores. Rounding alone moves the end of a run, so another processor gives other
-numbers. The settings marked † ran on earlier code, on three other processors, and their new scores weren't computed;
-there `outputs/quick-S` stands for the folder of *annealed, ReLU* with that seed, `outputs/mlp-quick-S` for that of
-*annealed, mlp*, and `outputs/annealed-S` for that of *annealed*."""
+numbers. The settings marked † ran on earlier code, on three other processors, and their new scores weren't computed. In
+the commands `outputs/annealed-S`, `outputs/quick-S` and `outputs/mlp-quick-S` stand for the folders of *annealed*, of
+*annealed, ReLU* and of *annealed, mlp* with that seed."""
 
 
 def found(run: Path) -> tuple[str, str]:
@@ -64,7 +64,8 @@ def found(run: Path) -> tuple[str, str]:
 def row_of(run: Path, setting: str) -> dict[str, str]:
     """Read a finished run's row."""
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    own = [o for o in overrides if not o.startswith(("hydra.", "data.cache_dir=", "output_dir=", "logger", "seed="))]
+    left_out = ("hydra.", "data.cache_dir=", "output_dir=", "logger", "metrics=", "seed=")
+    own = [override for override in overrides if not override.startswith(left_out)]
     cfg = yaml.safe_load((run / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
     scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
     speed = statistics.median(metrics_table(run / "metrics.csv")[SPEED].values)
@@ -75,7 +76,7 @@ def row_of(run: Path, setting: str) -> dict[str, str]:
         "objective": choices["loss"],
         "setting": setting,
         "seed": str(cfg["seed"]),
-        "command": f"python train.py {' '.join(own)}",
+        "command": f"python train.py {' '.join(own)} metrics=fast",  # whose scores `evaluate.py` may have taken later
         "code": scores["versions"]["bvae"],
         "minutes": f"{cfg['trainer']['max_steps'] * cfg['data']['batch_size'] / speed / 60:.1f}",
         "units": units,
@@ -152,9 +153,10 @@ def page(runs: list[dict[str, str]]) -> str:
                 listed.append(f"    - seed {run['seed']}: {drawn}; {run['units'] or 'no active unit'}")
         picture = f"![MIG, FactorVAE score and DCI of every seed](scores-{objective}.png)"
         objectives.append(f"## `loss={objective}`\n\n{picture}\n\n" + "\n".join(listed))
+    drawn = [Path(kept) for kept in KEPT if kept.endswith(".png")]
     pictures = [
         f"## {folder.name}\n\n"
-        + "\n\n".join(f"![{kept}]({folder.name}/{kept})" for kept in KEPT if kept.endswith(".png"))
+        + "\n\n".join(f"![{kept.stem.capitalize()} of {folder.name}]({folder.name}/{kept})" for kept in drawn)
         for folder in sorted(path.parent for path in RESULTS.glob("*/scores.json"))
     ]
     parts = (
