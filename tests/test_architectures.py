@@ -6,7 +6,7 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
 from bvae.checkpoints.recipes import build, describe
 from bvae.data import DSpritesDataModule, render
 from bvae.evaluation.codes import sample
@@ -72,6 +72,17 @@ class Scaled(nn.Module):
 def test_a_persons_own_module_must_keep_its_arguments_themselves():
     with pytest.raises(ValueError, match="can't describe Parameter"):
         describe(Scaled(0.5))
+
+
+@pytest.mark.parametrize("kind", [ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder, LocatelloEncoder, LocatelloDecoder])
+def test_each_layers_activation_has_hooks_of_its_own_and_shares_the_parameters(kind):
+    network = kind(activation=nn.PReLU())
+    first, second = [layer for layer in network.layers if isinstance(layer, nn.PReLU)][:2]
+    called = []
+    first.register_forward_hook(lambda *_: called.append(1))
+    network(torch.rand(1, *getattr(network, "image_shape", ())) if "Encoder" in kind.__name__ else torch.rand(1, 10))
+    assert called == [1]
+    assert first.weight is second.weight is network.activation.weight
 
 
 def test_the_convolutions_take_an_activation_and_a_checkpoint_describes_it():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
@@ -29,6 +30,28 @@ def test_the_fully_connected_pair_has_five_layers_of_features():
     found = dead_features(vae, torch.rand(50, 1, 64, 64))
     assert [f.layer for f in found] == ["encoder_1", "encoder_2", "decoder_1", "decoder_2", "decoder_3"]
     assert {f.total for f in found} == {1200}
+
+
+class Reused(nn.Module):
+    """An encoder whose layers share one activation; there is attention in it, which PyTorch keeps among those."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent_dim = 2
+        self.first, self.second, self.last = nn.Linear(16, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.attention, self.activation = nn.MultiheadAttention(8, 1), nn.ReLU()
+
+    def forward(self, images):
+        features = self.activation(self.first(images.flatten(1)))
+        return self.last(self.attention(*(self.activation(self.second(features)),) * 3)[0])
+
+
+def test_each_call_of_an_activation_is_a_layer():
+    vae = VAE(Reused(), MLPDecoder(2, image_shape=(1, 4, 4))).eval()
+    with torch.no_grad():
+        vae.encoder.second.bias.fill_(-1000)
+    first, second, *_ = dead_features(vae, torch.rand(700, 1, 4, 4))
+    assert (first.layer, first.dead < 8, second) == ("encoder_1", True, LayerFeatures("encoder_2", 8, 8, False))
 
 
 def test_a_convolution_that_is_more_than_half_dead_is_named():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 
 import torch
 from torch import Tensor, nn
 
-from bvae.architectures.initialisation import check_image_shape, check_latent_dim, xavier_uniform_
+from bvae.architectures.initialisation import check_image_shape, check_latent_dim, once_more, xavier_uniform_
 from bvae.architectures.transposed import ConvTranspose, ConvTransposeToOneChannel
 
 
@@ -38,15 +37,15 @@ class ConvEncoder(nn.Module):
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(
-            *(nn.Conv2d(channels, 32, 4, 2, 1), copy(self.activation)),
+            *(nn.Conv2d(channels, 32, 4, 2, 1), once_more(self.activation)),
             *(
                 layer
                 for _ in range(_halvings(height, width) - 1)
-                for layer in (nn.Conv2d(32, 32, 4, 2, 1), copy(self.activation))
+                for layer in (nn.Conv2d(32, 32, 4, 2, 1), once_more(self.activation))
             ),
             nn.Flatten(),
-            *(nn.Linear(512, 256), copy(self.activation)),
-            *(nn.Linear(256, 256), copy(self.activation)),
+            *(nn.Linear(512, 256), once_more(self.activation)),
+            *(nn.Linear(256, 256), once_more(self.activation)),
             nn.Linear(256, 2 * latent_dim),
         )
         # On a CPU the convolutions run a third faster with the channels last, and ReLU in place spares a copy.
@@ -83,14 +82,14 @@ class ConvDecoder(nn.Module):
         self.fast = fast
         self.activation = activation if activation is not None else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(
-            *(nn.Linear(latent_dim, 256), copy(self.activation)),
-            *(nn.Linear(256, 256), copy(self.activation)),
-            *(nn.Linear(256, 512), copy(self.activation)),
+            *(nn.Linear(latent_dim, 256), once_more(self.activation)),
+            *(nn.Linear(256, 256), once_more(self.activation)),
+            *(nn.Linear(256, 512), once_more(self.activation)),
             nn.Unflatten(1, (32, 4, 4)),
             *(
                 layer
                 for _ in range(_halvings(height, width) - 1)
-                for layer in (ConvTranspose(32, 32, fast), copy(self.activation))
+                for layer in (ConvTranspose(32, 32, fast), once_more(self.activation))
             ),
             ConvTransposeToOneChannel(32, fast) if channels == 1 else ConvTranspose(32, channels, fast),
         )

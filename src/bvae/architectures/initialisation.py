@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 from torch import nn
 
@@ -32,3 +33,8 @@ def check_latent_dim(latent_dim: int) -> int:
     if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
         raise ValueError(f"latent_dim must be an integer of 1 or more, got {latent_dim!r}")
     return latent_dim
+
+
+def once_more(activation: nn.Module) -> nn.Module:
+    """Copy an activation for another layer: with hooks of its own, and the same parameters where it has any."""
+    return deepcopy(activation, {id(tensor): tensor for tensor in (*activation.parameters(), *activation.buffers())})

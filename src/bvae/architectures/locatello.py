@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 
 import torch
 from torch import Tensor, nn
 
-from bvae.architectures.initialisation import check_image_shape, check_latent_dim, xavier_uniform_
+from bvae.architectures.initialisation import check_image_shape, check_latent_dim, once_more, xavier_uniform_
 from bvae.architectures.transposed import ConvTranspose, ConvTransposeToOneChannel
 from bvae.checks import boolean
 
@@ -39,12 +38,12 @@ class LocatelloEncoder(nn.Module):
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(
-            *(nn.Conv2d(channels, 32, 4, 2, 1), copy(self.activation)),
-            *(nn.Conv2d(32, 32, 4, 2, 1), copy(self.activation)),
-            *(nn.Conv2d(32, 64, 2, 2), copy(self.activation)),
-            *(nn.Conv2d(64, 64, 2, 2), copy(self.activation)),
+            *(nn.Conv2d(channels, 32, 4, 2, 1), once_more(self.activation)),
+            *(nn.Conv2d(32, 32, 4, 2, 1), once_more(self.activation)),
+            *(nn.Conv2d(32, 64, 2, 2), once_more(self.activation)),
+            *(nn.Conv2d(64, 64, 2, 2), once_more(self.activation)),
             nn.Flatten(),
-            *(nn.Linear(64 * height * width, 256), copy(self.activation)),
+            *(nn.Linear(64 * height * width, 256), once_more(self.activation)),
             nn.Linear(256, 2 * latent_dim),
         )
         xavier_uniform_(self).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,12 +78,12 @@ class LocatelloDecoder(nn.Module):
         self.fast = boolean("fast", fast)
         self.activation = activation if activation is not None else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(
-            *(nn.Linear(latent_dim, 256), copy(self.activation)),
-            *(nn.Linear(256, 64 * height * width), copy(self.activation)),
+            *(nn.Linear(latent_dim, 256), once_more(self.activation)),
+            *(nn.Linear(256, 64 * height * width), once_more(self.activation)),
             nn.Unflatten(1, (64, height, width)),
-            *(ConvTranspose(64, 64, fast), copy(self.activation)),
-            *(ConvTranspose(64, 32, fast), copy(self.activation)),
-            *(ConvTranspose(32, 32, fast), copy(self.activation)),
+            *(ConvTranspose(64, 64, fast), once_more(self.activation)),
+            *(ConvTranspose(64, 32, fast), once_more(self.activation)),
+            *(ConvTranspose(32, 32, fast), once_more(self.activation)),
             ConvTransposeToOneChannel(32, fast) if channels == 1 else ConvTranspose(32, channels, fast),
         )
         xavier_uniform_(self).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy
 
 from torch import Tensor, nn
 
-from bvae.architectures.initialisation import check_image_shape, check_latent_dim, xavier_uniform_
+from bvae.architectures.initialisation import check_image_shape, check_latent_dim, once_more, xavier_uniform_
 
 
 class MLPEncoder(nn.Module):
@@ -29,8 +28,8 @@ class MLPEncoder(nn.Module):
         self.activation = activation if activation is not None else nn.ReLU()
         self.layers = nn.Sequential(
             nn.Flatten(),
-            *(nn.Linear(math.prod(self.image_shape), 1200), copy(self.activation)),
-            *(nn.Linear(1200, 1200), copy(self.activation)),
+            *(nn.Linear(math.prod(self.image_shape), 1200), once_more(self.activation)),
+            *(nn.Linear(1200, 1200), once_more(self.activation)),
             nn.Linear(1200, 2 * latent_dim),
         )
         xavier_uniform_(self)
@@ -57,9 +56,9 @@ class MLPDecoder(nn.Module):
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU()
         self.layers = nn.Sequential(
-            *(nn.Linear(latent_dim, 1200), copy(self.activation)),
-            *(nn.Linear(1200, 1200), copy(self.activation)),
-            *(nn.Linear(1200, 1200), copy(self.activation)),
+            *(nn.Linear(latent_dim, 1200), once_more(self.activation)),
+            *(nn.Linear(1200, 1200), once_more(self.activation)),
+            *(nn.Linear(1200, 1200), once_more(self.activation)),
             nn.Linear(1200, math.prod(self.image_shape)),
             nn.Unflatten(1, self.image_shape),
         )

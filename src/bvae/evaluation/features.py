@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ class LayerFeatures(NamedTuple):
 def dead_features(vae: VAE, images: Tensor) -> list[LayerFeatures]:
     """Count the features that are constant over the images, and in the decoder over samples of their posteriors.
 
-    A channel is dead where each of its pixels is constant. Layers are those behind a `torch.nn` activation.
+    A channel is dead where each of its pixels is constant. Layers are those behind a `torch.nn` activation; one that
+    is called several times stands behind as many.
 
     Args:
         vae: the model, in evaluation mode.
@@ -48,23 +50,31 @@ def dead_features(vae: VAE, images: Tensor) -> list[LayerFeatures]:
 
 
 @contextmanager
-def _extremes(network: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """The lowest and highest outputs of each activation while the network runs, in the order in which they run."""
-    extremes: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+def _extremes(network: nn.Module) -> Iterator[dict[tuple[nn.Module, int], tuple[Tensor, Tensor]]]:
+    """The lowest and highest outputs of each call of an activation, in the order in which the network makes them."""
+    extremes: dict[tuple[nn.Module, int], tuple[Tensor, Tensor]] = {}
+    calls: Counter[nn.Module] = Counter()  # of each activation, in the network's present pass
+
+    def begin(*_: Any) -> None:
+        calls.clear()
 
     def note(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        if not isinstance(output, Tensor):  # attention's, which PyTorch keeps among the activations
+            return
         # Flat, as convolutions lay their outputs out: in another order this takes twenty times as long.
         pixels = output.movedim(1, -1)
         flat = pixels.flatten(1)
         lowest, highest = (
             found.view(pixels.shape[1:]).movedim(-1, 0) for found in (flat.amin(dim=0), flat.amax(dim=0))
         )
-        if layer in extremes:
-            lowest, highest = lowest.minimum(extremes[layer][0]), highest.maximum(extremes[layer][1])
-        extremes[layer] = lowest, highest
+        call = layer, calls[layer]
+        calls[layer] += 1
+        if call in extremes:
+            lowest, highest = lowest.minimum(extremes[call][0]), highest.maximum(extremes[call][1])
+        extremes[call] = lowest, highest
 
     activations = [layer for layer in network.modules() if type(layer).__module__ == "torch.nn.modules.activation"]
-    hooks = [layer.register_forward_hook(note) for layer in activations]
+    hooks = [network.register_forward_pre_hook(begin), *(layer.register_forward_hook(note) for layer in activations)]
     try:
         yield extremes
     finally:
@@ -72,7 +82,7 @@ def _extremes(network: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tens
             hook.remove()
 
 
-def _count(name: str, extremes: Mapping[nn.Module, tuple[Tensor, Tensor]]) -> list[LayerFeatures]:
+def _count(name: str, extremes: Mapping[tuple[nn.Module, int], tuple[Tensor, Tensor]]) -> list[LayerFeatures]:
     found = []
     for number, (lowest, highest) in enumerate(extremes.values(), start=1):
         largest = torch.maximum(lowest.abs(), highest.abs()).max()
