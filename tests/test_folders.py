@@ -248,6 +248,7 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
         ("~scheduler.factor", "keeps its own choices"),
         ("loss.gamma=1,2", "is resumed with one value"),
         ("seed=7", "was begun with seed=0, which can't be changed now"),
+        ("data.val_fraction=0.5", "was begun with data.val_fraction=0.0, which can't be changed now"),
         ("init_from=x", "was begun with init_from=None"),
         ("optimizer._target_=torch.optim.SGD", "was begun with optimizer._target_=torch.optim.Adam"),
         ("overwrite=true", "was begun with overwrite=False"),

@@ -56,8 +56,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # For reading, as another person's lock file may not be writable.
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDONLY | os.O_CREAT, 0o666)
+        lock = _opened_to_lock(path.with_name(path.name + ".lock"))
     except OSError as error:
         raise OSError(f"can't write {path}: {error.strerror}; choose a folder with data.cache_dir=…") from error
     try:
@@ -67,6 +66,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _opened_to_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks only what may be written
+    except OSError:  # another person's
+        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from bvae.architectures import ConvDecoder, ConvEncoder
-from bvae.data import DSpritesDataModule, render
+from bvae.data import ArrayImages, DSpritesDataModule, ImagesDataModule, OtherImages, render
 from bvae.data.datamodule import Batches
 from bvae.data.dsprites.image_set import DSprites, unpack
 from bvae.losses import ELBO
@@ -83,6 +83,21 @@ def test_images_held_out_are_not_trained_on(cache_dir):
     assert DSpritesDataModule(cache_dir=str(cache_dir)).val_fraction == 0
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_images_held_out_are_a_tenth_of_those_for_evaluation_too(cache_dir, seed):
+    data = DSpritesDataModule(cache_dir=str(cache_dir), val_fraction=0.1, seed=seed)
+    data.setup()
+    assert np.isin(data._eval_indices, data._val_indices).mean() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_training_goes_on_with_as_many_images_as_before():
+    before, after = (ImagesDataModule(ArrayImages(np.zeros((n, 8, 8), np.uint8)), batch_size=4) for n in (40, 41))
+    before.load_state_dict(before.state_dict())
+    before.load_state_dict({})  # of an earlier version
+    with pytest.raises(OtherImages, match="began with 40 images and now there are 41: "):
+        after.load_state_dict(before.state_dict())
+
+
 def test_evaluation_images_are_the_same_every_time(data):
     first, second = (torch.cat([factors for _, factors in data.predict_dataloader()]) for _ in range(2))
     assert torch.equal(first, second)
@@ -146,10 +161,11 @@ def test_workers_map_the_file_themselves(data):
         ({"val_fraction": 1.0}, "val_fraction must be 0 or more and under 1, got 1.0"),
         ({"val_fraction": 0.99999999}, "holds out 737,280 of 737,280 images; hold out one or more, leave one or more"),
         ({"val_fraction": 1e-9}, "holds out 0 of 737,280 images"),
-        ({"val_fraction": "half"}, "val_fraction must be 0 or more and under 1, got 'half'"),
+        ({"val_fraction": "half"}, "data.val_fraction must be a number, got 'half'"),
+        ({"val_fraction": None}, "data.val_fraction must be a number, got None"),
         ({"eval_images": 1}, "eval_images must be an integer of 2 or more"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         DSpritesDataModule(**arguments)

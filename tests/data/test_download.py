@@ -18,11 +18,11 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content`; breaks off after `breaks` bytes as many times as told; with or without ranges."""
+    """Serves `content`, with or without ranges; breaks off after `breaks` bytes, or is busy, as many times as told."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.breaks, self.ranges, self.requests = content, [], True, []
+        self.content, self.breaks, self.ranges, self.requests, self.busy = content, [], True, [], 0
         self.url = f"http://127.0.0.1:{self.server_port}/archive.hdf5"
 
 
@@ -35,6 +35,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         wanted = self.headers.get("Range")
         self.server.requests.append(wanted)
+        if self.server.busy:
+            self.server.busy -= 1
+            self.send_error(503)
+            return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
         if start and start >= len(self.server.content):
             self.send_error(416)
@@ -84,6 +88,16 @@ def test_a_later_call_goes_on_too(server, tmp_path):
     assert server.requests[-1] == "bytes=3000000-"
 
 
+def test_a_part_that_is_too_long_is_no_try_and_a_busy_server_is_one(server, tmp_path):
+    (tmp_path / "archive.hdf5.part").write_bytes(CONTENT + b"more")
+    server.busy = 2
+    download(server.url, tmp_path / "archive.hdf5", MD5)
+    assert (tmp_path / "archive.hdf5").read_bytes() == CONTENT
+    server.busy = 3
+    with pytest.raises(OSError, match=r"503.*; run again to continue, or use data=dsprites"):
+        download(server.url, tmp_path / "again", MD5)
+
+
 def test_a_server_without_ranges_starts_again(server, tmp_path):
     server.ranges, server.breaks = False, [1_000_000]
     download(server.url, tmp_path / "archive.hdf5", MD5)
@@ -104,7 +118,9 @@ def test_another_file_is_refused(server, tmp_path):
 
 
 def test_no_server_is_said_in_a_sentence(server, tmp_path):
-    with pytest.raises(OSError, match=r"can't download http.*nowhere: .*404.*data=dsprites renders") as caught:
+    with pytest.raises(
+        OSError, match=r"can't download http.*nowhere: .*404.*; use data=dsprites, which renders"
+    ) as caught:
         download(server.url.replace("archive.hdf5", "nowhere"), tmp_path / "x", MD5)
     assert "\n" not in str(caught.value)
     with pytest.raises(OSError, match="can't download"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,15 +109,34 @@ def test_what_cannot_be_read_is_named_and_left_out_or_ends_the_run(folder, tmp_p
     whole = (folder / "good.png").read_bytes()
     (folder / "below" / "truncated.png").write_bytes(whole[: len(whole) // 2])
     (folder / "text.jpg").write_text("hello")
+    (folder / "nowhere.png").symlink_to("/nowhere/x.png")
     assert len(served(folder, tmp_path)) == 1
-    assert "2 of 3 pictures can't be read and are left out: below/truncated.png (" in caplog.text
+    assert "3 of 4 pictures can't be read and are left out: below/truncated.png (" in caplog.text
     assert "text.jpg (cannot identify" in caplog.text
+    assert "nowhere.png ([Errno 2]" in caplog.text
+    (folder / "nowhere.png").unlink()
     with pytest.raises(ValueError, match=r"can't read below/truncated\.png \(.*data\.strict=false leaves such files"):
         served(folder, tmp_path, strict=True)
     (folder / "good.png").unlink()
     with pytest.raises(ValueError, match=r"none of 2 pictures can be read, first below/truncated\.png"):
         served(folder, tmp_path)
     assert len(list(tmp_path.glob("folder-*.h5"))) == 1  # of the one that could be made
+
+
+def test_a_folder_that_cant_be_listed_is_named(folder, tmp_path, caplog, monkeypatch):
+    KINDS["rgb.png"]().save(folder / "good.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.path.basename(path) == "below":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert FolderImages(str(folder)).files == ["good.png"]
+    assert "below can't be listed and is left out: Permission denied" in caplog.text
+    with pytest.raises(ValueError, match="below can't be listed: Permission denied"):
+        FolderImages(str(folder), strict=True).files  # noqa: B018
 
 
 def test_a_colour_that_a_palette_lacks_is_no_reason_to_end(folder, tmp_path):
@@ -151,6 +172,8 @@ def test_wrong_folders_and_options_are_refused_in_a_sentence(folder, tmp_path):
         FolderImages(str(tmp_path / "file.npz"))
     for option, message in (
         ({"size": 50}, "data.size must be one of 32, 64, 128, got 50"),
+        ({"size": 64.5}, "data.size must be an integer, got 64.5"),
+        ({"channels": True}, "data.channels must be a number, got True"),
         ({"channels": 4}, "data.channels must be 1, 3 or null, as the pictures are, got 4"),
         ({"pad": "no"}, "data.pad must be true or false, got 'no'"),
         ({"strict": "no"}, "data.strict must be true or false, got 'no'"),

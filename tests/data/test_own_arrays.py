@@ -68,6 +68,50 @@ def test_factors_come_with_their_names(tmp_path):
     assert continuous[np.array([5])][1].tolist() == [[1.0]]
 
 
+def test_factors_may_be_stored_column_by_column_and_what_cant_be_read_is_not_passed_over(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=PIXELS, factors=np.asfortranarray(FACTORS))
+    images = ArrayFile(str(path))
+    served(images, tmp_path / "cache")
+    assert np.array_equal(images[np.arange(6)][1], FACTORS)
+    masks = np.zeros((6, 32, 32), np.uint8)
+    for arrays, what in (
+        (
+            {"images": np.asfortranarray(PIXELS), "masks": masks},
+            "'images' must be .* in Fortran's order",
+        ),
+        ({"images": PIXELS, "factors": FACTORS.astype(object)}, "'factors' must be .* and is objects"),
+        (
+            {"images": PIXELS, "factors": FACTORS, "factor_names": np.array(["a", "b"], object)},
+            "'factor_names' must be",
+        ),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(ValueError, match=what):
+            ArrayFile(str(path))
+
+
+def test_a_note_in_a_file_does_no_harm(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["description"] = PIXELS, "of my own"
+    assert len(served(ArrayFile(str(tmp_path / "a.h5")), tmp_path / "cache")) == 6
+
+
+def test_a_link_is_read_by_its_own_name(tmp_path):
+    np.savez(tmp_path / "a.npz", images=PIXELS)
+    (tmp_path / "a.npz").rename(tmp_path / "0a1b2c")
+    (tmp_path / "a.npz").symlink_to("0a1b2c")
+    assert len(served(ArrayFile(str(tmp_path / "a.npz")), tmp_path / "cache")) == 6
+
+
+def test_names_are_text_and_go_with_factors():
+    assert ArrayImages(PIXELS, FACTORS, [1, 2]).factors.names == ("1", "2")
+    with pytest.raises(ValueError, match="factor_names must be a list of names, got ab"):
+        ArrayImages(PIXELS, FACTORS, "ab")
+    with pytest.raises(ValueError, match="factor_names are given, a, b, but no factors"):
+        ArrayImages(PIXELS, None, ["a", "b"])
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 32, 32), np.uint8))
     assert served(ArrayFile(str(tmp_path / "a.npy")), tmp_path / "cache").max() == 0

@@ -27,7 +27,7 @@ from bvae.runs.latest import WORD, folder_of
 _HYDRAS = re.compile(r"[+~]*hydra[./=]")
 # These say where a run works, not what it does.
 _BOOKKEEPING = ("run", "sweep", "overwrite", "run_name", "run_group", "run_tags")
-_OF_THE_BEGINNING = ("seed", "init_from", "output_dir", "sweep", "overwrite")
+_OF_THE_BEGINNING = ("seed", "data.seed", "data.val_fraction", "init_from", "output_dir", "sweep", "overwrite")
 _LEFT_BY_A_RUN = (
     *("checkpoints/*.ckpt", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.json", "wandb.json", "job.json", "hparams.yaml"),
     ".hydra/*.yaml",

@@ -124,12 +124,13 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
 def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
     """Turn what may end a training into a sentence that says how it goes on."""
     from bvae.checkpoints.files import disk_is_full
+    from bvae.data import OtherImages
     from bvae.model import NotFinite, WrongImages
 
     resumed = resume.command(run.output)
     try:
         yield
-    except WrongImages as error:
+    except (WrongImages, OtherImages) as error:
         raise InputError(str(error)) from error
     except NotFinite as error:
         raise InputError(f"{error}; {after_divergence(run.output / 'checkpoints')}") from error

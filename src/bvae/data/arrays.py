@@ -39,7 +39,8 @@ def opened(path: Path, key: str = "") -> Iterator[StoredArray]:
     """Open an array, by its key or in an `.npy` without one.
 
     Raises FileNotFoundError where there is no file and ValueError, here or while it's read, for a file that is damaged
-    or isn't what its name says, that lacks the key, or whose array would have to be unpickled or is in Fortran's order.
+    or isn't what its name says, that lacks the key, or whose array would have to be unpickled, is a single value, or is
+    of three dimensions or more in Fortran's order.
     """
     readers = {".npz": _opened_npz, ".npy": _opened_npy, ".h5": _opened_hdf5, ".hdf5": _opened_hdf5}
     if path.suffix not in readers:
@@ -83,8 +84,14 @@ def _check_key(path: Path, key: str, keys: Collection[str]) -> None:
 
 
 def _plain(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype, is_fortran: bool) -> None:
-    if is_fortran or dtype.hasobject or not shape:
-        raise ValueError(f"{path}: {repr(key) if key else 'its array'} must be a plain array in C order")
+    what = (
+        "objects" if dtype.hasobject else "a single value" if not shape else "in Fortran's order" if is_fortran else ""
+    )
+    if what:
+        raise ValueError(
+            f"{path}: {repr(key) if key else 'its array'} must be a plain array in C order, as "
+            f"np.ascontiguousarray(…) makes it, or .astype(str) of text, and is {what}"
+        )
 
 
 def _from_npy(path: Path, key: str, stream: IO[bytes]) -> StoredArray:
@@ -96,8 +103,15 @@ def _from_npy(path: Path, key: str, stream: IO[bytes]) -> StoredArray:
         shape, is_fortran, dtype = read_header[version](stream)
     except (ValueError, tokenize.TokenError) as error:
         raise ValueError(f"{path} holds no plain NumPy array: {' '.join(str(error).split())}") from error
-    _plain(path, key, shape, dtype, is_fortran and len(shape) > 1)
+    _plain(path, key, shape, dtype, is_fortran and len(shape) > 2)
+    if is_fortran and len(shape) == 2:
+        return StoredArray(shape, dtype, _columns(stream, shape, dtype))
     return StoredArray(shape, dtype, blocks_of(stream, shape, dtype))
+
+
+def _columns(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Read a table that is stored column by column, whole."""
+    yield np.concatenate([np.empty((0, shape[0]), dtype), *blocks_of(stream, shape[::-1], dtype)]).T
 
 
 @contextmanager
@@ -121,6 +135,7 @@ def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
         if not isinstance(array, h5py.Dataset):
             _check_key(path, key, _keys_hdf5(file))
         if h5py.check_string_dtype(array.dtype):
+            _plain(path, key, array.shape or (), np.dtype("U"), False)
             text = array.asstr()[()].astype(str)
             yield StoredArray(text.shape, text.dtype, iter([text]))
             return
@@ -133,10 +148,11 @@ def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
         yield StoredArray(array.shape, array.dtype, blocks)
 
 
-def stored(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def stored(path: Path, read: Collection[str] = ()) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """List a file's arrays: the shape and the type of each by its key, which in an `.npy` is "".
 
-    An array that would have to be unpickled is left out. Raises FileNotFoundError and ValueError as `opened` does.
+    Those that `opened` refuses are left out, unless they are to be read. Raises FileNotFoundError and ValueError as
+    `opened` does.
     """
     keys = [""]
     try:
@@ -150,6 +166,7 @@ def stored(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
     found = {}
     for key in keys:
-        with suppress(ValueError) if len(keys) > 1 else nullcontext(), opened(path, key) as array:
+        is_needed = key in read or len(keys) == 1
+        with nullcontext() if is_needed else suppress(ValueError), opened(path, key) as array:
             found[key] = (array.shape, array.dtype)
     return found

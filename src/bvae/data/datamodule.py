@@ -14,8 +14,11 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from bvae.checks import finite
 from bvae.data import cache
 from bvae.data.image_set import FactorGrid, Factors, ImageSet
+
+_SPLIT = 1 << 32  # beside the seed, what the images held out are drawn by: no epoch's number, nor 0 as for evaluation
 
 
 class Positions(Dataset):
@@ -105,6 +108,10 @@ class Resumable(DataLoader):
         """Nothing to take back."""
 
 
+class OtherImages(ValueError):
+    """A training is resumed with other images than those that it began with."""
+
+
 class ImagesDataModule(LightningDataModule):
     """The images of a set, with their factors where they have any.
 
@@ -141,7 +148,7 @@ class ImagesDataModule(LightningDataModule):
                 raise ValueError(f"data.{name} must be an integer of {least} or more, got {value!r}")
         if not isinstance(on_device, bool):  # Hydra reads "no" and "off" as text, which would count as true
             raise ValueError(f"data.on_device must be true or false, got {on_device!r}")
-        if isinstance(val_fraction, str) or not 0 <= val_fraction < 1:
+        if not 0 <= finite("data.val_fraction", val_fraction) < 1:
             raise ValueError(f"data.val_fraction must be 0 or more and under 1, got {val_fraction!r}")
         self.image_set = images
         self.cache_dir = cache.default_folder() if cache_dir is None else Path(cache_dir).expanduser().resolve()
@@ -202,9 +209,22 @@ class ImagesDataModule(LightningDataModule):
         self._check_sizes()
         self._is_loaded = True
         n = len(self.image_set)
-        order = np.random.default_rng(self.seed).permutation(n)
+        order = np.random.default_rng((self.seed, _SPLIT)).permutation(n)
         self._val_indices, self._train_indices = np.sort(order[: self.held_out]), np.sort(order[self.held_out :])
         self._eval_indices = np.random.default_rng(0).permutation(n)[: self.eval_images]
+
+    def state_dict(self) -> dict[str, int]:
+        """Keep how many images there are, on which the order of the batches and the images held out depend."""
+        return {"images": len(self.image_set)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Raise OtherImages where there are more or fewer than before."""
+        n = len(self.image_set)
+        if state.get("images", n) != n:
+            raise OtherImages(
+                f"the training began with {state['images']:,} images and now there are {n:,}: bring those back, or "
+                "begin another training with its weights by init_from=…"
+            )
 
     def images(self, n: int) -> Tensor:
         """Decode n images (n, C, H, W), the first of those for evaluation, to try a model on without a Trainer."""

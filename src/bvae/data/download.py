@@ -16,6 +16,7 @@ _TRIES = 3
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
 _RANGE_NOT_SATISFIABLE = 416
+_BUSY = 429
 
 
 def download(url: str, path: Path, md5: str) -> None:
@@ -42,22 +43,21 @@ def download(url: str, path: Path, md5: str) -> None:
 
 def _fetch(url: str, part: Path) -> bool:
     """Bring the whole file to `part`, in several tries if need be; says whether it went on from an earlier part."""
-    resumed = False
-    for attempt in range(1, _TRIES + 1):
+    broken = 0
+    while True:
         try:
-            resumed |= _transfer(url, part)
-            return resumed
-        except HTTPError as error:
-            if error.code != _RANGE_NOT_SATISFIABLE:
-                raise OSError(
-                    f"can't download {url}: {error}; data=dsprites renders the images and needs no network"
-                ) from error
-            part.unlink()
+            return _transfer(url, part)
         except (OSError, HTTPException) as error:
-            if attempt == _TRIES:
-                hint = "run again to continue, or use data=dsprites, which renders the images and needs no network"
+            code = error.code if isinstance(error, HTTPError) else None
+            if code == _RANGE_NOT_SATISFIABLE and part.exists():  # longer than the file
+                part.unlink()
+                continue
+            broken += 1
+            is_final = code is not None and code < 500 and code != _BUSY
+            if is_final or broken == _TRIES:
+                hint = "" if is_final else "run again to continue, or "
+                hint += "use data=dsprites, which renders the images and needs no network"
                 raise OSError(f"can't download {url}: {error}; {hint}") from error
-    return resumed
 
 
 def _transfer(url: str, part: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from bvae.checks import boolean
+from bvae.checks import boolean, integer
 from bvae.data.cached import CachedImages
 from bvae.data.image_set import Card
 from bvae.files import progress
@@ -46,12 +46,12 @@ class FolderImages(CachedImages):
     ) -> None:
         super().__init__()
         self.path = Path(path).expanduser().resolve()
-        if size not in SIZES:
+        self.size = integer("data.size", size, 1)
+        if self.size not in SIZES:
             raise ValueError(f"data.size must be one of {', '.join(map(str, SIZES))}, got {size!r}")
-        if channels not in (None, 1, 3):
+        self.channels = None if channels is None else integer("data.channels", channels, 1)
+        if self.channels not in (None, 1, 3):
             raise ValueError(f"data.channels must be 1, 3 or null, as the pictures are, got {channels!r}")
-        self.size = size
-        self.channels = channels
         self.pad = boolean("data.pad", pad)
         self.strict = boolean("data.strict", strict)
         if not self.path.is_dir():
@@ -64,7 +64,13 @@ class FolderImages(CachedImages):
     def files(self) -> list[str]:
         """The pictures' paths below the folder, sorted; raises ValueError where there are none."""
         found = []
-        for folder, folders, names in os.walk(self.path):
+
+        def unlisted(error: OSError) -> None:
+            if self.strict or Path(error.filename) == self.path:
+                raise ValueError(f"{error.filename} can't be listed: {error.strerror}")
+            _log.warning("%s can't be listed and is left out: %s", error.filename, error.strerror)
+
+        for folder, folders, names in os.walk(self.path, onerror=unlisted):
             folders[:] = [name for name in folders if not name.startswith(".")]
             inside = Path(folder).relative_to(self.path)
             found += [str(inside / name) for name in names if _is_picture(name)]
@@ -96,8 +102,7 @@ class FolderImages(CachedImages):
         """The key tells other files, and files that have changed."""
         key = hashlib.sha256()
         for name in self.files:
-            stat = os.stat(self.path / name)
-            key.update(f"{name}\0{stat.st_size} {stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            key.update(f"{name}\0{_state_of(self.path / name)}\n".encode(errors="surrogateescape"))
         return {"source": str(self.path), "key": f"{key.hexdigest()} {self.strict}"}
 
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
@@ -154,6 +159,15 @@ class FolderImages(CachedImages):
                 return bool((palette == palette[:, :1]).all())
         except Exception:
             return True
+
+
+def _state_of(path: Path) -> str:
+    """What changes with a file; empty for a link that leads nowhere, which is then named like what can't be read."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _is_picture(name: str) -> bool:

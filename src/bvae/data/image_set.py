@@ -29,6 +29,8 @@ class Factors:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.sizes):
             raise ValueError(f"each factor needs a size, got {len(self.names)} names and {len(self.sizes)} sizes")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"each factor needs a name of its own, got {', '.join(self.names)}")
         kinds = {*self.value_names, *self.labels, *self.positions, *self.angles, *self.closed_angles, *self.categories}
         if unknown := kinds - set(self.names):
             raise ValueError(f"there are no factors {', '.join(sorted(unknown))}, only {', '.join(self.names)}")

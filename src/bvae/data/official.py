@@ -30,7 +30,7 @@ class OfficialImages(CachedImages):
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        self.path = Path(path).expanduser().resolve()
+        self.path = Path(path).expanduser().absolute()  # a link's own name, which has the suffix
 
     def sources(self) -> Sequence[Path]:
         """Find the files; raises FileNotFoundError where one isn't there."""

@@ -76,9 +76,9 @@ class ArrayFile(CachedImages):
 
     def __init__(self, path: str, factor_names: Sequence[str] | None = None) -> None:
         super().__init__()
-        self.path = Path(path).expanduser().resolve()
+        self.path = Path(path).expanduser().absolute()  # a link's own name, which has the suffix
         self.factor_names = factor_names
-        self._arrays = stored(self.path)
+        self._arrays = stored(self.path, ("images", "factors", "factor_names"))
         self._key = self._find_images()
         shape, dtype = self._arrays[self._key]
         try:
@@ -169,7 +169,7 @@ def converted(images: np.ndarray, channels_last: bool) -> np.ndarray:
             raise ValueError("images must be finite, got NaN or infinity")
         if low < 0 or high > 1:
             fix = "(images + 1) / 2 brings −1 to 1 there" if low < 0 else "images / 255 brings 0 to 255 there"
-            raise ValueError(f"images of floats must lie in [0, 1], got {low:.3g} to {high:.3g}; {fix}")
+            raise ValueError(f"images of floats must lie in [0, 1], got {low:.9g} to {high:.9g}; {fix}")
     if images.ndim == 3:
         images = images[:, None]
     elif channels_last:
@@ -182,7 +182,12 @@ def described(factors: np.ndarray | None, names: Sequence[str] | None, count: in
 
     Raises ValueError where they don't go with so many images or with the names.
     """
+    if isinstance(names, str):
+        raise ValueError(f"factor_names must be a list of names, got {names}")
+    names = None if names is None else [str(name) for name in names]
     if factors is None:
+        if names is not None:
+            raise ValueError(f"factor_names are given, {', '.join(names)}, but no factors")
         return np.empty((count, 0), np.int64), None
     factors = np.asarray(factors)
     factors = factors[:, None] if factors.ndim == 1 else factors

@@ -78,7 +78,7 @@ class Archive:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = Path(path).expanduser().resolve()
+        self.path = Path(path).expanduser().absolute()  # a link's own name, which has the suffix
 
     @property
     def name(self) -> str:
