@@ -63,6 +63,17 @@ def test_continuous_factors_are_scored_tabulated_and_reported(tmp_path):
     assert "over mass" in report(tmp_path, found).read_text()
 
 
+def test_what_is_scored_again_replaces_its_number_and_the_others_stay(tmp_path):
+    factors = np.stack(np.unravel_index(np.arange(20), (4, 5)), axis=1)
+    for name, kind in (("mig", metrics.MutualInformationGap), ("irs", metrics.InterventionalRobustness)):
+        found = evaluate_codes(
+            codes_of(factors * 1.0, factors), tmp_path, Scoring({name: kind()}), source={"codes": "a"}
+        )
+    assert [score.name for score in found.scores] == ["irs", "mig"]
+    found = evaluate_codes(codes_of(factors * 1.0, factors), tmp_path, Scoring({"irs": kind()}), source={"codes": "b"})
+    assert [score.name for score in found.scores] == ["irs"]
+
+
 def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
     path = tmp_path / "codes.npz"
     np.savez(path, codes=np.zeros((4, 2)), factors=np.zeros((4, 1), dtype=int), factor_names=["size"])
@@ -71,6 +82,11 @@ def test_codes_are_read_from_an_archive_of_plain_arrays(tmp_path):
     np.savez(path, codes=np.zeros((4, 2)), factors=np.zeros((4, 1), dtype=int), log_variances=np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"codes have the shape \(4, 2\), their log_variances \(4, 3\)"):
         read_codes(path)
+    np.savez(path, codes=np.zeros((4, 2)), factors=np.zeros((4, 2), dtype=int), factor_names=np.array(["a", "a"], "S"))
+    codes, names = read_codes(path)
+    assert names == ["a", "a"]
+    with pytest.raises(ValueError, match="each factor needs a name of its own, got a, a"):
+        evaluate_codes(codes, tmp_path, factor_names=names)
     np.savez(path, codes=np.zeros((4, 2)), labels=np.zeros(4))
     with pytest.raises(ValueError, match="lacks factors, it holds codes, labels"):
         read_codes(path)

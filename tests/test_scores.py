@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.naive_bayes import GaussianNB
 
 from bvae import metrics
 from bvae.evaluation import scores
@@ -61,8 +62,10 @@ def test_the_terminals_table_is_short(taken):
 def test_a_score_that_cannot_be_taken_says_why_and_loses_no_other():
     codes, factors = torch.arange(4.0).repeat(5)[:, None], torch.tensor([[0], [0], [1], [1]]).repeat(5, 1)
     chosen = {"mig": metrics.MutualInformationGap(), "irs": metrics.InterventionalRobustness(), "sap": None}
-    text = {"active_units": metrics.ActiveUnits(threshold="abc")}
-    mig, irs, active_units = scores.compute_scores({**chosen, **text}, metrics.Codes(codes, None, factors))
+    others = {"active_units": metrics.ActiveUnits(threshold="abc"), "dci": metrics.DCIScores(learner=GaussianNB())}
+    mig, irs, active_units, *dci = scores.compute_scores({**chosen, **others}, metrics.Codes(codes, None, factors))
+    assert all("no attribute 'feature_importances_'" in part.protocol for part in dci)
+    assert [part.chance for part in dci] == [None] * 3  # beside no number
     assert math.isnan(active_units.value)
     assert "can't be computed" in active_units.protocol
     assert math.isnan(mig.value)
@@ -114,6 +117,10 @@ def test_what_codes_do_to_a_score_stands_after_its_protocol():
     assert not any("far out" in score.protocol or "deviates" in score.protocol for score in found.values())
     assert "continuous factors in 20 equal bins" in computed(chosen, mean, factors * 1.0)["mig"].protocol
     assert "no unit deviates by more than" in computed(chosen, mean * 1e-6, factors)["sap"].protocol
+    infom = {"infomec": metrics.InfoMEC()}
+    assert "isn't defined" not in computed(infom, mean, factors)["infom"].protocol
+    assert computed(infom, mean, factors[:, :1])["infom"].protocol.endswith("; InfoM isn't defined with one factor")
+    assert computed(infom, mean * [1, 1e-3], factors)["infoc"].protocol.endswith("; InfoC isn't defined with one unit")
     mean[0] = 60
     far = computed(chosen, mean, factors)
     assert far["mig"].value < found["mig"].value - 0.2
@@ -159,6 +166,8 @@ def test_informativeness_by_chance_is_the_mean_over_the_factors_that_vary():
     assert metrics.DCIScores().chance(codes) == {"dci_informativeness": pytest.approx((1 / 4 + 1 / 5) / 2)}
     assert metrics.DCIScores().chance(codes._replace(factors=factors * 1.0)) is None
     assert metrics.InfoMEC().chance(codes) == {"infoe": 0}
+    seldom = codes._replace(factors=(torch.arange(20) == 0).long()[:, None])
+    assert metrics.DCIScores().chance(seldom) == {"dci_informativeness": pytest.approx(19 / 20)}
 
 
 def test_a_score_says_which_way_is_better(taken, tmp_path):

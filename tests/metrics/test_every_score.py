@@ -170,6 +170,18 @@ def test_a_metric_scores_all_updates_and_resets_pickles_and_clones(metric, noisy
     assert f"{type(metric).__name__}" in repr(metric)
 
 
+def test_an_update_copies_what_it_gets(noisy, factors):
+    metric = METRICS["mig"].clone()
+    buffer = np.empty_like(noisy[:100])
+    for start in range(0, len(noisy), 100):
+        buffer[:] = noisy[start : start + 100]
+        metric.update(buffer, factors[start : start + 100])
+    assert metric.compute().item() == pytest.approx(metrics.mutual_information_gap(noisy, factors))
+    metric.reset()
+    metric.update(torch.from_numpy(noisy).requires_grad_(), factors)
+    assert metric.clone().compute().item() == pytest.approx(metrics.mutual_information_gap(noisy, factors))
+
+
 def test_metrics_are_their_functions(noisy, factors):
     def of(name):
         metric = METRICS[name].clone()

@@ -47,6 +47,8 @@ def test_codes_of_known_score(perfect, rotated, noise, constant, factors):
             score(perfect, factors[:, :1])
     assert jemmig(perfect, factors) == pytest.approx(1)
     assert jemmig(perfect[:, [0, 0, 1, 2]], factors) < 0.95
+    finer = np.stack((BITS[:, 0], 2 * BITS[:, 0] + BITS[:, 1]), axis=1)  # both tell the bit, one something else too
+    assert jemmig(finer, BITS[:, :1], num_bins=4) == jemmig(finer[:, ::-1], BITS[:, :1], num_bins=4)
     entropies = np.log([5, 5, 4])
     assert jemmig(constant, factors) == pytest.approx(np.mean(np.log(20) / (entropies + np.log(20))))
     with pytest.raises(ValueError, match=r"two units or more, got codes of shape \(1000, 1\)"):

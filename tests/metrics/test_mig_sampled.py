@@ -36,7 +36,7 @@ def test_what_posteriors_blur_is_no_information_though_their_means_tell_all():
 def test_factors_are_chosen_by_index_and_means_alone_are_refused():
     means = torch.from_numpy(posteriors(5.0))
     codes = Codes(means, torch.zeros_like(means), torch.from_numpy(BIT))
-    first, second, both = (SampledMutualInformationGap(factors).score(codes) for factors in ([0], [1], None))
+    first, second, both = (SampledMutualInformationGap(factors).score(codes) for factors in (np.array([0]), [1], None))
     assert first == pytest.approx(1, abs=0.01)
     assert second == pytest.approx(0, abs=0.01)
     assert both == pytest.approx((first + second) / 2, abs=0.01)

@@ -34,6 +34,12 @@ def test_squared_correlations_by_hand():
     assert sap(codes * [1, 0], factor, codes * [1, 0], factor, continuous=True) == pytest.approx(0.8)
 
 
+def test_squared_correlations_are_the_same_on_any_scale(perfect, factors):
+    right = sap(perfect, factors * 1.0, perfect, factors * 1.0, continuous=True)
+    small = perfect * 1e-200, factors * 1e-6
+    assert sap(*small, *small, continuous=True) == pytest.approx(right)
+
+
 def test_the_accuracy_is_that_of_scikit_learns_svm(noisy, factors):
     train, test = slice(0, 600), slice(600, 1000)
     accuracies = np.empty((3, 3))

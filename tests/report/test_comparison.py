@@ -77,6 +77,15 @@ def test_a_row_a_job_with_what_it_differs_in_and_what_came_of_it(sweep):
     assert failed["mig"] == failed["udr"] == failed["report"] == ""
 
 
+def test_an_objective_of_anybodys_may_log_other_terms(sweep):
+    path = sweep / "0" / "metrics.csv"
+    path.write_text(path.read_text().replace("train/reconstruction", "train/energy"))
+    first, second, *_ = compare(sweep)
+    assert list(first.terms) == ["loss", "kl"]
+    assert list(second.terms) == ["loss", "reconstruction", "kl"]
+    assert (sweep / "sweep.html").is_file()
+
+
 def test_jobs_of_one_setting_are_ranked_by_how_alike_they_are(sweep):
     rows = compare(sweep)
     udr = [row.scores.get("udr") for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from runs import environment, run_folder
-from torch import nn
+from torch import Tensor, nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
 from bvae.data import ArrayImages, FactorGrid, ImagesDataModule
@@ -19,6 +20,7 @@ from bvae.losses import Gaussian
 from bvae.model import VAE
 from bvae.report import Explored, explore
 from bvae.report.explorer import _thinned
+from bvae.report.network import Refused, program
 
 GRAY, COLOUR = (1, 16, 16), (3, 32, 32)
 
@@ -235,6 +237,40 @@ def test_hands_move_the_units_and_choose_draw_and_open_pictures(browser, tmp_pat
     half = torch.zeros(GRAY)
     half[..., :8] = 1
     np.testing.assert_allclose(shown(browser), code_of(half), atol=0.05)
+
+
+class Unlike(nn.Module):
+    """Operations of names that the page knows, done otherwise."""
+
+    latent_dim = 4
+
+    def __init__(self, operation: Callable[[nn.Linear, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear, self.operation = nn.Linear(4, 256), operation
+
+    def forward(self, latents):
+        return self.operation(self.linear, latents).view(-1, *GRAY)
+
+
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        (lambda one, z: torch.addmm(one.bias, z, one.weight.t(), beta=2, alpha=0.5), "alpha=0.5 and beta=2"),
+        (lambda one, z: one(z).clamp(min=one.bias), "bounds that are tensors|clamp"),
+        (lambda one, z: one(z).int().float(), "_to_copy"),
+    ],
+)
+def test_what_is_computed_otherwise_is_refused(operation, why):
+    with pytest.raises(Refused, match=why):
+        program(VAE(MLPEncoder(4, image_shape=GRAY), Unlike(operation)).eval(), torch.rand(8, *GRAY), 4)
+
+
+def test_whole_values_keep_their_digits(browser, tmp_path):
+    years = ArrayImages(np.zeros((12, 16, 16), np.uint8), np.arange(1980, 1992), ["year"])
+    vae = model(MLPEncoder(2, image_shape=GRAY), MLPDecoder(2, image_shape=GRAY))
+    opened(browser, written(tmp_path / "page.html", ImagesDataModule(years, batch_size=4), vae))
+    legend = browser.execute_script("return document.querySelector('.legend').textContent")
+    assert ("1980" in legend, "1991" in legend) == (True, True)
 
 
 def test_what_cant_run_in_a_page_says_so_and_shows_frames(browser, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from runs import run_folder
 
 from bvae.data import FactorGrid
+from bvae.data.image_set import named
 from bvae.evaluation import LatentUnit
 from bvae.report import figures
 from bvae.runs.metrics_table import metrics_table
@@ -152,6 +153,14 @@ def test_responses_are_means_over_all_other_factors():
     cars = FactorGrid(("car", "elevation"), sizes, categories=("car",))
     _, elevation = figures.responses(cars.classes_of(np.arange(732))[:, 1] * 1.0, cars.classes_of(np.arange(732)), cars)
     assert elevation.alt == "mean code from +0.00 to +3.00 over elevation"
+
+
+def test_a_continuous_factors_curve_has_a_place_for_each_bin():
+    far = np.concatenate((np.linspace(0, 1, 50), [10.0] * 5))[:, None]
+    (curve,) = figures.responses(far[:, 0], far, named(far, ["mass"]))
+    assert "mass (bin)" in curve.svg
+    ticks = [int(label) for label in re.findall(r">(\d+)</text>", curve.svg)]
+    assert max(ticks) >= 15  # of 20 bins, though values lie in three
 
 
 def test_a_map_of_a_sample_has_cells_of_forty_images():

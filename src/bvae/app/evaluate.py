@@ -63,7 +63,7 @@ def data_of(run: Path, overrides: list[str]) -> DictConfig:
     Raises ValueError where it would have something called that neither `conf/` nor the command names.
     """
     config = resume.recorded_configuration(run)
-    words = [word for word in (override.lstrip("+") for override in overrides) if word.startswith("data.")]
+    words = [word for word in overrides if word.startswith("data.")]
     config = OmegaConf.merge(config, OmegaConf.from_dotlist(words))
     targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
     check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, resume.conf_folders(), targets)
@@ -110,9 +110,10 @@ def evaluate(cfg: DictConfig) -> None:
     exit_code = 1
     try:
         with input_errors():
-            overrides = HydraConfig.get().overrides.task
+            overrides = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+            has_own_data = kind == "run" and resume.value_of("data", overrides) is None
             # Scores of other data would stand among the run's.
-            is_own = kind == "run" and resume.value_of("data", overrides) is None
+            is_own = has_own_data and resume.value_of("data.path", overrides) is None
             default = path if is_own else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
             output = writable(Path(cfg.output_dir or default))
             scoring = scoring_of(cfg)
@@ -128,7 +129,7 @@ def evaluate(cfg: DictConfig) -> None:
                 named = checkpoint.relative_to(path).as_posix() if is_own else str(checkpoint.resolve())
                 read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
-                datamodule = served(data_of(path, overrides) if is_own else cfg.data)
+                datamodule = served(data_of(path, overrides) if has_own_data else cfg.data)
             arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
             if cfg.logger.get("name"):
                 del arguments["name"]

@@ -42,7 +42,7 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
             most = len(batches) * len(images)
             codes = [torch.empty((most, part.shape[1]), dtype=part.dtype) for part in found]
         if n + len(images) > len(codes[0]):  # somebody's own loader, whose first batch isn't the largest
-            codes = [torch.cat([kept, torch.empty_like(part)]) for kept, part in zip(codes, found, strict=True)]
+            codes = [torch.cat([kept, kept.new_empty(part.shape)]) for kept, part in zip(codes, found, strict=True)]
         for kept, part in zip(codes, found, strict=True):
             kept[n : n + len(images)] = part
         n += len(images)
@@ -145,10 +145,9 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
         log_variances = check_codes(arrays["log_variances"])
         if log_variances.shape != codes.shape:
             raise ValueError(f"{path}: codes have the shape {codes.shape}, their log_variances {log_variances.shape}")
-    names = arrays.get("factor_names")
-    return codes_of(codes, factors, log_variances), None if names is None else [
-        str(name) for name in np.atleast_1d(names)
-    ]
+    if "factor_names" not in arrays:
+        return codes_of(codes, factors, log_variances), None
+    return codes_of(codes, factors, log_variances), np.atleast_1d(arrays["factor_names"]).astype(str).tolist()
 
 
 def codes_of(codes: np.ndarray, factors: np.ndarray, log_variances: np.ndarray | None = None) -> Codes:

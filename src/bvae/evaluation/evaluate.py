@@ -24,7 +24,7 @@ from bvae.evaluation.finding import finding
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
 from bvae.evaluation.turning import Turn, turning
-from bvae.metrics import Codes, check
+from bvae.metrics import Codes, CodesMetric, check
 from bvae.model import VAE
 
 _SAMPLE = 1000  # images, over which a feature that is constant is dead, and of which a few are shown
@@ -109,10 +109,7 @@ def evaluate(
     if final:
         with Console().status("Reconstructing"):
             terms = elbo_terms(vae, datamodule)
-        earlier = scores.read_json(folder / "scores.json", source)
-        # A metric's own name stands for several that couldn't be computed, in what earlier versions wrote.
-        replaced = {*metrics, *scores.names_of(metrics)}
-        computed += [score for score in earlier if score.name not in replaced]
+        computed += _earlier(metrics, folder, source)
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
     with Console(quiet=not final).status("Drawing what the units encode"):
@@ -171,7 +168,7 @@ def evaluate_codes(
     factor_names: Sequence[str] | None = None,
     source: Mapping[str, Any] | None = None,
 ) -> Evaluation:
-    """Score anybody's codes and write `scores.json`.
+    """Score anybody's codes and write `scores.json`, in which scores of the same source that aren't taken again stay.
 
     Args:
         codes: of N images, as `codes_of` or `read_codes` gives them.
@@ -189,8 +186,16 @@ def evaluate_codes(
     table = latent_table(codes, grid)
     computed = compute_scores(scoring.final, codes)
     folder.mkdir(parents=True, exist_ok=True)
+    computed += _earlier(scoring.final, folder, source)
     scores.write_json(computed, folder / "scores.json", source)
     return Evaluation(codes, grid, table, computed, source=source or {})
+
+
+def _earlier(metrics: Mapping[str, CodesMetric | None], folder: Path, source: Mapping[str, Any] | None) -> list[Score]:
+    """The scores of the same source in the folder, but for those that the metrics replace."""
+    # A metric's own name stands for several that couldn't be computed, in what earlier versions wrote.
+    replaced = {*metrics, *scores.names_of(metrics)}
+    return [score for score in scores.read_json(folder / "scores.json", source) if score.name not in replaced]
 
 
 def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Path:

@@ -125,7 +125,8 @@ def compute_scores(
                 chance = metric.chance(codes)
                 result, protocol = metric.compute(), metric.protocol(len(codes.mean))
                 protocol = "; ".join(filter(None, (protocol, metric.remark(codes))))
-            except (TypeError, ValueError) as error:  # a setting that is text: better no score than no run
+            except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
+                chance = None
                 result = dict.fromkeys(metric.names, math.nan) or math.nan
                 protocol = f"can't be computed: {error}"
         metric.reset()

@@ -155,7 +155,7 @@ class DCIScores(SplitMetric):
         learner = "gradient-boosted trees" if self.learner is None else str(self.learner)
         return (
             f"Eastwood & Williams 2018: importances of {learner}, one classifier a factor, informativeness by its "
-            f"accuracy (chance is 1 over a factor's classes); {self.rows(n)}"
+            f"accuracy (chance is the share of a factor's most frequent class); {self.rows(n)}"
         )
 
     def remark(self, codes: Codes) -> str:
@@ -165,10 +165,11 @@ class DCIScores(SplitMetric):
         return f"continuous factors: importances of {regressor}, one regressor a factor, informativeness by R²"
 
     def chance(self, codes: Codes) -> dict[str, float] | None:
-        sizes = codes.sizes()
-        if is_continuous(codes.factors) or not sizes:
+        counts = [factor.unique(return_counts=True)[1] for factor in codes.factors.T]
+        largest = [int(of_factor.max()) for of_factor in counts if len(of_factor) > 1]
+        if is_continuous(codes.factors) or not largest:
             return None
-        return {"dci_informativeness": sum(1 / size for size in sizes) / len(sizes)}
+        return {"dci_informativeness": sum(largest) / len(largest) / len(codes.factors)}
 
     def score(self, codes: Codes) -> dict[str, float]:
         parts = self.parts(codes)

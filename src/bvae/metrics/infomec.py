@@ -124,7 +124,13 @@ class InfoMEC(CodesMetric):
         )
 
     def remark(self, codes: Codes) -> str:
-        return "continuous factors: InfoE by the R² of a linear regression" if is_continuous(codes.factors) else ""
+        ranges = codes.mean.amax(dim=0) - codes.mean.amin(dim=0)
+        said = {
+            "continuous factors: InfoE by the R² of a linear regression": is_continuous(codes.factors),
+            "InfoM isn't defined with one factor": len(codes.sizes()) == 1,
+            "InfoC isn't defined with one unit": int((ranges > ranges.max() / 20).sum()) == 1,
+        }
+        return "; ".join(remark for remark, holds in said.items() if holds)
 
     def chance(self, codes: Codes) -> dict[str, float]:
         return {"infoe": 0.0}

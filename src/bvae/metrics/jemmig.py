@@ -12,7 +12,8 @@ def jemmig(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
     """JEMMIG, the joint entropy minus the mutual information gap, normalised: Do & Tran (2020), arXiv:1908.09961.
 
     For each factor, 1 − (H(f, z*) − I(f; z*) + I(f; z°)) / (H(f) + log num_bins), of the unit z* that tells most of it
-    and z°, the second; averaged over the factors that vary. Beside what MIG asks, z* must tell of nothing else.
+    (of those that tell as much, the one of least entropy) and z°, the second; averaged over the factors that vary.
+    Beside what MIG asks, z* must tell of nothing else.
 
     Args:
         codes: posterior means, (N, D) float with D of 2 or more.
@@ -28,8 +29,9 @@ def jemmig(codes: ArrayLike, factors: ArrayLike, num_bins: int = 20) -> float:
     if len(information) < 2:
         raise ValueError(f"the gap needs two units or more, got codes of shape {tuple(np.shape(codes))}")
     second, first = np.sort(information, axis=0)[-2:]
-    of_units = entropy(discretize(check_codes(codes), num_bins))[information.argmax(axis=0)]
-    joint = entropies + of_units - first
+    of_units = entropy(discretize(check_codes(codes), num_bins))[:, None]
+    tells_most = information >= first - 1e-9
+    joint = entropies + np.where(tells_most, of_units, np.inf).min(axis=0) - first
     return float((1 - (joint - first + second) / (entropies + np.log(num_bins))).mean())
 
 

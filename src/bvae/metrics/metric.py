@@ -96,9 +96,10 @@ class CodesMetric(Metric, ABC):
     ) -> None:
         """Add codes (B, D) and factors (B, K) of the same B images, or raise ValueError and add nothing.
 
-        D and K are those of the update before. Posteriors' log-variances (B, D) are for scores of samples.
+        D and K are those of the update before. Posteriors' log-variances (B, D) are for scores of samples. All are
+        copied, without their graph.
         """
-        codes, factors = torch.as_tensor(codes), torch.as_tensor(factors)
+        codes, factors = _copied(codes), _copied(factors)
         if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
             shapes = f"{tuple(codes.shape)} and {tuple(factors.shape)}"
             raise ValueError(f"codes must be (B, D) and factors (B, K) with one B, got {shapes}")
@@ -106,7 +107,7 @@ class CodesMetric(Metric, ABC):
             if len(kept) and kept[0].shape[1:] != new.shape[1:]:
                 raise ValueError(f"{name} had the shape {tuple(kept[0].shape)} before, got {tuple(new.shape)}")
         if log_variances is not None:
-            log_variances = torch.as_tensor(log_variances)
+            log_variances = _copied(log_variances)
             if log_variances.shape != codes.shape:
                 shapes = f"{tuple(log_variances.shape)} and {tuple(codes.shape)}"
                 raise ValueError(f"log_variances must have the shape of the codes, got {shapes}")
@@ -146,6 +147,10 @@ class SplitMetric(CodesMetric):
         """Means and factors for training, and those for test."""
         train, test = split(len(codes.mean), self.num_train, self.num_test, self.seed)
         return codes.mean[train], codes.factors[train], codes.mean[test], codes.factors[test]
+
+
+def _copied(values: Tensor | np.ndarray) -> Tensor:
+    return values.detach().clone() if isinstance(values, Tensor) else torch.tensor(values)
 
 
 def _scalar(value: float) -> Tensor:

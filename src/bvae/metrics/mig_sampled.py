@@ -120,7 +120,8 @@ class SampledMutualInformationGap(CodesMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.chosen = None if factors is None else list(factors)  # `factors` is a state
+        # `factors` is a state. NumPy's integers are integers too.
+        self.chosen = None if factors is None else [i.item() if isinstance(i, np.generic) else i for i in factors]
         self.num_samples = num_samples
         self.num_posteriors = num_posteriors
         self.seed = seed

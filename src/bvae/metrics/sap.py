@@ -69,9 +69,15 @@ def _accuracies(
 
 def _squared_correlation(codes: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """(D, K); 0 for what is constant."""
-    codes, factors = codes - codes.mean(axis=0), factors - factors.mean(axis=0)
-    products = np.outer((codes**2).sum(axis=0), (factors**2).sum(axis=0))
-    return np.divide((codes.T @ factors) ** 2, products, out=np.zeros_like(products), where=products > 1e-24)
+    codes, factors = _standard(codes), _standard(factors)
+    return (codes.T @ factors) ** 2
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    """Center each column (N, D) and scale it to a norm of 1; 0 for what is constant."""
+    ranges = np.ptp(values, axis=0)
+    centred = (values - values.mean(axis=0)) / np.where(ranges > 0, ranges, 1.0)  # by which no square underflows
+    return np.where(ranges > 0, centred / np.maximum(np.linalg.norm(centred, axis=0), 1e-300), 0.0)
 
 
 class SAP(SplitMetric):

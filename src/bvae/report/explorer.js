@@ -31,7 +31,7 @@ function draw(canvas, pixels) {
 const digits = (value) => value >= 0.995 ? value.toFixed(1) : value.toPrecision(value < 0.1 ? 1 : 2);
 const signed = (value) => (value < -0.005 ? "−" : "") + Math.abs(value).toFixed(2);
 const called = (unit) => `${unit.unit}: ${unit.name}`;
-const valueName = (factor, value) => factor.names[value] ?? String(Number(value.toPrecision(3)));
+const valueName = (factor, value) => factor.names[value] ?? String(Number.isInteger(value) ? value : Number(value.toPrecision(3)));
 
 // A canvas as large as one on the page, and as sharp as the screen is: its context, in the page's pixels, and its size.
 function prepared(canvas, shown = canvas) {

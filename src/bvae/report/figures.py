@@ -16,6 +16,7 @@ from bvae.evaluation import LatentUnit
 from bvae.evaluation.latent_table import caption
 from bvae.evaluation.numbers import signed
 from bvae.metrics import binned
+from bvae.metrics.arrays import is_continuous
 from bvae.report.plots import GREY, INK, Plot, colour, plot
 from bvae.runs.metrics_table import Column, metrics_table
 
@@ -138,8 +139,9 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
         classes: (N, K), the images' factors; continuous ones in 20 bins.
         factors: K, and of what kind they are.
     """
+    continuous = is_continuous(classes)  # bins, some of which may be empty
     at = {
-        name: np.unique(column, return_inverse=True)[1]
+        name: column if continuous else np.unique(column, return_inverse=True)[1]
         for name, column in zip(factors.names, binned(classes).T, strict=True)
     }
     positions: tuple[str, ...] = factors.positions if len(factors.positions) == 2 else ()
@@ -176,7 +178,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
         def draw_curve(axes: Axes, cells: np.ndarray = cells, name: str = name) -> None:
             for kind, line in enumerate(cells):
                 axes.plot(line, color=colour(kind), linewidth=1.4)
-            axes.set(xlabel=f"{factors.label(name)} (class)", ylim=(low, high))
+            axes.set(xlabel=f"{factors.label(name)} ({'bin' if continuous else 'class'})", ylim=(low, high))
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
 
         lines = f", one line a {category}" if category else ""

@@ -170,7 +170,7 @@ class _Recorder(TorchDispatchMode):
         inputs = [a for a in args if isinstance(a, Tensor) and _storage(a) in self._values]
         if inputs:
             call = _Call(self, func, args, kwargs or {}, first)
-            if call.kind in _SAME:
+            if call.kind in _SAME and first.is_floating_point():
                 self._values[_storage(first)] = self.value(inputs[0])
             else:
                 self.steps.append(call.step())
@@ -239,6 +239,8 @@ class _Call:
         name, weight = self.recorder.parameter(self.arguments[transposed])
         if self.arguments[transposed].stride(0) != 1:
             raise self.refusal("a weight that isn't transposed")
+        if any(self.arguments.get(factor, 1) != 1 for factor in ("alpha", "beta")):
+            raise self.refusal(f"alpha={self.arguments['alpha']} and beta={self.arguments['beta']}")
         bias = self.vector("self") if self.kind == "addmm" else None
         return {"op": "linear", "x": [self.value(images)], "w": self.constant(weight, name), "b": bias}
 
@@ -262,6 +264,8 @@ class _Call:
 
     def activation(self) -> dict[str, Any]:
         given = [value for name, value in self.arguments.items() if name != "self"]
+        if any(isinstance(value, Tensor) for value in given):
+            raise self.refusal("bounds that are tensors")
         kind = "clamp" if self.kind == "hardtanh" else self.kind
         return {"op": kind, "x": [self.value("self")], "given": given}
 

@@ -76,11 +76,12 @@ def _read(folder: Path) -> Row:
 
 
 def _end(path: Path) -> tuple[int | None, dict[str, float]]:
-    """Read the last step and the final terms of a `metrics.csv`."""
+    """Read the last step and the final terms of a `metrics.csv`, those that the objective logs."""
     table = metrics_table(path)
     if "train/loss" not in table:
         return None, {}
-    terms = {term: float(table[f"train/{term}"].values[-_LAST_ROWS:].mean()) for term in TERMS}
+    logged = [term for term in TERMS if f"train/{term}" in table]
+    terms = {term: float(table[f"train/{term}"].values[-_LAST_ROWS:].mean()) for term in logged}
     return int(table["train/loss"].steps[-1]), terms
 
 
