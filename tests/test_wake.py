@@ -61,12 +61,14 @@ class Losses(WakeIdleUnits):
         pl_module.count = lambda terms: (self.seen.append(terms), count(terms))
 
 
-def fit(callback: WakeIdleUnits, encoder: nn.Module, decoder: nn.Module, loss: Loss | None = None) -> Training:
+def fit(
+    callback: WakeIdleUnits, encoder: nn.Module, decoder: nn.Module, loss: Loss | None = None, **arguments
+) -> Training:
     training = Training(encoder, decoder, loss or Capacity(gamma=10, max_capacity=5, anneal_steps=10))
     images = ImagesDataModule(ArrayImages(torch.rand(32, 1, 8, 8).numpy()), batch_size=8)
     trainer = Trainer(
         accelerator="cpu", max_steps=6, callbacks=[callback], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, **arguments,
     )  # fmt: skip
     trainer.fit(training, images)
     return training
@@ -87,6 +89,23 @@ def test_while_units_wake_some_of_their_nats_are_free_and_afterwards_the_objecti
             assert "beta" not in terms  # the capacity objective has none
             gap = abs(float(terms["information"]) - 0.5 * step)
             assert found == pytest.approx(10 * (gap + float(terms["offset"])), abs=1e-3), step
+
+
+class Logged(WakeIdleUnits):
+    """Notes what the trainer logs at each step."""
+
+    every_n_steps = 1
+    logged = ()
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        self.logged = [*self.logged, set(trainer.logged_metrics)]
+
+
+def test_what_only_the_waking_logs_isnt_logged_on_afterwards():
+    callback = Logged(1, 3, units=1)
+    fit(callback, *parts(), log_every_n_steps=1)
+    assert ["train/beta" in logged for logged in callback.logged] == [False, True, True, False, False, False]
+    assert all("train/gamma" in logged for logged in callback.logged[3:])
 
 
 def test_where_no_unit_is_idle_the_objective_stays():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def steps_until_due(trainer: Trainer) -> int:
     changes_gradients = trainer.gradient_clip_val or scales_gradients(trainer)
     if trainer.accumulate_grad_batches > 1 or trainer.world_size > 1 or changes_gradients:
         return 1  # what `take_step` does is less than the trainer does
-    if trainer.fast_dev_run or by_clock:
+    if trainer.fast_dev_run or by_clock or math.isinf(trainer.num_training_batches):  # of a stream, that may end
         return 1
     parts = [*trainer.callbacks, trainer.lightning_module]
     every = [trainer.log_every_n_steps, *(every_n_steps(part) for part in parts)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ class NotFinite(ArithmeticError):
 
 
 def images_of(batch: Tensor | Sequence[Tensor]) -> Tensor:
-    """Take the images of a batch: the batch itself, or its first part."""
+    """Take the images of a batch: the batch itself, or its first part; raises WrongImages for a dict."""
+    if isinstance(batch, Mapping):
+        raise WrongImages(f"a batch must be the images or begin with them, got a dict of {', '.join(map(str, batch))}")
     return batch if isinstance(batch, Tensor) else batch[0]
 
 
@@ -48,8 +50,8 @@ class VAE(nn.Module):
         dims = getattr(encoder, "latent_dim", None), getattr(decoder, "latent_dim", None)
         if None not in dims and dims[0] != dims[1]:
             raise ValueError(f"encoder and decoder must agree on latent_dim, got {dims[0]} and {dims[1]}")
-        shapes = getattr(encoder, "image_shape", None), getattr(decoder, "image_shape", None)
-        if None not in shapes and shapes[0] != shapes[1]:
+        shapes = [tuple(getattr(part, "image_shape", None) or ()) for part in (encoder, decoder)]
+        if all(shapes) and shapes[0] != shapes[1]:
             raise ValueError(f"encoder and decoder must agree on image_shape, got {shapes[0]} and {shapes[1]}")
         self.encoder = encoder
         self.decoder = decoder
@@ -60,10 +62,15 @@ class VAE(nn.Module):
         """The device that the weights are on."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' precision, in which the networks take images and latents."""
+        return next((parameter.dtype for parameter in self.parameters()), torch.float32)
+
     def encode(self, images: Tensor) -> Posterior:
         """Encode images (B, C, H, W) in [0, 1] into q(z|x): mean and log σ², each (B, D), in single precision."""
         self.check_images(images)
-        return posterior_of(self.encoder(images))
+        return posterior_of(self.encoder(images.to(self.dtype)))
 
     def check_images(self, images: Any) -> None:
         """Raise WrongImages for what the model can't take."""
@@ -83,9 +90,18 @@ class VAE(nn.Module):
                 f"torch.nn.functional.interpolate(images, ({height}, {width})) changes their size"
             )
 
+    def check_values(self, images: Tensor) -> None:
+        """Raise WrongImages for values of which the likelihood has no probability; a GPU is waited for."""
+        low, high = (float(value) for value in images.aminmax())
+        if isinstance(self.likelihood, Bernoulli) and (low < 0 or high > 1):
+            raise WrongImages(
+                f"images must have values in [0, 1] for Bernoulli pixels, got {low:.3g} to {high:.3g}: "
+                "(images + 1) / 2 brings −1 to 1 there, images / 255 brings 0 to 255"
+            )
+
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, D) into logits (B, C, H, W); `likelihood.mean(logits)` is the picture."""
-        return self.decoder(latents)
+        return self.decoder(latents.to(self.dtype))
 
     def forward(self, images: Tensor) -> Sample:
         """Encode images (B, C, H, W), draw latents from their posteriors, and decode these."""

@@ -15,8 +15,9 @@ from torch import Tensor
 from bvae.bursts import descend, detached, is_finite, steps_until_due, take_step, with_gradients
 from bvae.losses import Context, Posterior, Sample
 from bvae.model import posterior_of
+from bvae.random_states import random_states, set_random_states
 from bvae.stacked import Stacked
-from bvae.training import Terms, Training, random_states, set_random_states
+from bvae.training import Terms, Training
 
 log = logging.getLogger(__name__)
 

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
 from os import PathLike
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from bvae.checkpoints.files import read_file, upgraded
-from bvae.checkpoints.recipes import describe, parts_of
+from bvae.checkpoints.recipes import describe, parts_of, without_numpy
 from bvae.interval_means import IntervalMeans
 from bvae.losses import Context, Loss, Posterior
 from bvae.model import VAE, NotFinite, images_of
+from bvae.random_states import of_every_process, random_states, set_random_states
 
 Terms = dict[str, Any]
 
 _ADAM = partial(Adam, lr=5e-4, fused=True)
-
-
-def random_states() -> dict[str, Tensor]:
-    """Return the states of the generators that the noise is drawn from, by device."""
-    states = {"cpu": torch.get_rng_state()}
-    return states | {f"cuda:{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
-
-
-def set_random_states(states: dict[str, Tensor]) -> None:
-    """Put these generators where they were when the states were returned."""
-    for device, state in states.items():
-        if device == "cpu":
-            torch.set_rng_state(state.cpu())
-        elif torch.cuda.is_available():
-            torch.cuda.set_rng_state(state.cpu(), device)
-
-
-def _of_every_process(states: dict[str, Any]) -> list[dict[str, Any]]:
-    if not torch.distributed.is_initialized():
-        return [states]
-    every: list = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, states)
-    return every
 
 
 def _described(part: Any) -> Any:
@@ -88,6 +67,7 @@ class Training(LightningModule):
         self._random_states: list[dict[str, Tensor]] = []  # of a training that is resumed, by process
         self._interval_states: list[dict[str, Any]] = []  # likewise
         self._means = IntervalMeans()
+        self._has_seen_images = False
 
     def forward(self, images: Tensor) -> Posterior:
         """Encode images (B, C, H, W) in [0, 1], as a trainer's `predict` does."""
@@ -108,7 +88,7 @@ class Training(LightningModule):
     def _images(self, batch: Tensor | Sequence[Tensor]) -> Tensor:
         """Take a batch's images in the precision of the weights; what is no float the model refuses."""
         images = images_of(batch)
-        return images.to(self.dtype) if isinstance(images, Tensor) and images.is_floating_point() else images
+        return images.to(self.model.dtype) if isinstance(images, Tensor) and images.is_floating_point() else images
 
     def terms(self, images: Tensor, context: Context) -> Terms:
         """Compute the objective and its terms of a batch (B, C, H, W)."""
@@ -116,6 +96,10 @@ class Training(LightningModule):
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
         images = self._images(batch)
+        if stage == "train" and not self._has_seen_images:
+            self.model.check_images(images)
+            self.model.check_values(images)
+            self._has_seen_images = True
         context = self.context(images.device)
         compute = self.terms if self.step_terms is None or stage != "train" else self.step_terms
         terms = compute(images, context)
@@ -127,17 +111,29 @@ class Training(LightningModule):
             if self.logs_this_step:
                 terms = self._means.of(terms)
         if stage != "train" or self.logs_this_step:
-            kl_per_unit = terms.pop("kl_per_unit")
+            kl_per_unit = terms.pop("kl_per_unit", ())
             terms |= {f"kl_unit/{unit}": kl for unit, kl in enumerate(kl_per_unit)}
             if stage == "train":
                 terms["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
             logged = {f"{stage}/{name}": value for name, value in terms.items()}
+            if stage == "train":
+                self._forget_others(logged)
             self.log_dict(logged, batch_size=len(images), sync_dist=self.trainer.world_size > 1)
         return loss
 
+    def _forget_others(self, logged: Mapping[str, Any]) -> None:
+        """Let the trainer forget terms that the objective has no more, which it would log on until the epoch's end."""
+        hook = "training_step."
+        kept = self.trainer._results
+        stale = [key for key in kept or () if key.startswith(f"{hook}train/") and key.removeprefix(hook) not in logged]
+        for key in stale:
+            del kept[key]
+            self.trainer._logger_connector._logged_metrics.pop(key.removeprefix(hook), None)
+
     def count(self, terms: Terms) -> None:
         """Take a step's terms into the means that are logged."""
-        self._means.add(self.global_step, self.trainer.log_every_n_steps, terms)
+        if self.trainer.log_every_n_steps:
+            self._means.add(self.global_step, self.trainer.log_every_n_steps, terms)
 
     def context(self, device: torch.device) -> Context:
         """Say where the training is."""
@@ -148,7 +144,7 @@ class Training(LightningModule):
     def _dataset_size(self) -> int:
         """Return how many images are trained on; 0 where nobody says."""
         size = getattr(self.trainer.datamodule, "train_size", None)
-        if size is None:
+        if not isinstance(size, int):  # a share, in somebody's own data module
             dataset = getattr(self.trainer.train_dataloader, "dataset", ())
             size = len(dataset) if isinstance(dataset, Sized) else 0
         return size
@@ -162,7 +158,8 @@ class Training(LightningModule):
     @property
     def logs_this_step(self) -> bool:
         """Whether the trainer writes its logs at this training step."""
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or bool(self.trainer.fast_dev_run)
+        every = self.trainer.log_every_n_steps  # 0 for never
+        return (every > 0 and (self.global_step + 1) % every == 0) or bool(self.trainer.fast_dev_run)
 
     def configure_optimizers(self) -> dict[str, Any]:
         own = self.loss.parameter_groups()
@@ -184,6 +181,8 @@ class Training(LightningModule):
             raise ValueError(
                 f"posterior, KL and objective need single precision, got {self.dtype}: use precision=bf16-mixed"
             )
+        if not self.training:  # as `load_from_checkpoint` leaves it, and Lightning a model that it is given so
+            self.train()
         if self.global_rank < len(self._random_states):
             set_random_states(self._random_states[self.global_rank])
         own = self._interval_states[self.global_rank : self.global_rank + 1]
@@ -202,6 +201,8 @@ class Training(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         upgraded(checkpoint)
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return  # what follows is of a training that goes on
         states = checkpoint.get("random_states", [])
         self._random_states = [states] if isinstance(states, dict) else states  # of one process, as it once was
         self._interval_states = checkpoint.get("interval_means", [])  # which earlier versions didn't keep
@@ -219,6 +220,12 @@ class Training(LightningModule):
         saved = {"loss": parts.get("loss"), "optimizer": parts.get("optimizer")}
         saved["scheduler"] = checkpoint.get("scheduler")
         own = {name: _described(getattr(self, name)) for name in saved}
+        before, now = (of["optimizer"] and of["optimizer"]["class"] for of in (saved, own))
+        if before and now and before != now:
+            raise ValueError(
+                f"the checkpoint's optimizer is {before} and this training's {now}, which can't go on with its state: "
+                "use the same, or begin another training with the weights of bvae.load(path)"
+            )
         if any(own[name] not in (None, saved[name]) for name in saved):
             self._retune(checkpoint)
 
@@ -233,18 +240,22 @@ class Training(LightningModule):
                     scheduler.step()
             checkpoint["lr_schedulers"] = [scheduler.state_dict()]
         groups = configured["optimizer"].state_dict()["param_groups"]
-        checkpoint["optimizer_states"] = [{**state, "param_groups": groups} for state in checkpoint["optimizer_states"]]
+        states = checkpoint.get("optimizer_states", ())  # without any, of the weights alone, Lightning says so
+        checkpoint |= {"optimizer_states": [{**state, "param_groups": groups} for state in states]} if states else {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not all(value.isfinite().all() for value in self.state_dict().values()):
             raise NotFinite(f"at step {self.global_step:,} the weights are NaN or infinite: not saved")
         # Of a view, as the weights are where models are trained together, the whole of what it is a view of is written.
         checkpoint["state_dict"] = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
-        checkpoint["random_states"] = _of_every_process(random_states())
-        checkpoint["interval_means"] = _of_every_process(self._means.state())
+        checkpoint["random_states"] = of_every_process(random_states())
+        checkpoint["interval_means"] = of_every_process(self._means.state())
         parts = {"encoder": self.model.encoder, "decoder": self.model.decoder, "loss": self.loss}
         checkpoint["vae"] = {name: _described(part) for name, part in {**parts, "optimizer": self.optimizer}.items()}
         checkpoint["scheduler"] = _described(self.scheduler)
+        checkpoint["likelihood"] = _described(self.model.likelihood)  # of a loss too that has no argument for it
+        for key in ("optimizer_states", "lr_schedulers"):
+            checkpoint[key] = without_numpy(checkpoint.get(key, []))
 
     @classmethod
     def load_from_checkpoint(

@@ -100,7 +100,7 @@ class _Surroundings:
     def __init__(self) -> None:
         import torch
 
-        from bvae.training import random_states
+        from bvae.random_states import random_states
 
         self.folder = os.getcwd()
         self.config = HydraConfig.instance().cfg
@@ -112,7 +112,7 @@ class _Surroundings:
         """Make it so again."""
         import torch
 
-        from bvae.training import set_random_states
+        from bvae.random_states import set_random_states
 
         if os.getcwd() != self.folder:
             os.chdir(self.folder)

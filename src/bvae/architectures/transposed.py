@@ -46,7 +46,8 @@ class ConvTransposeToOneChannel(ConvTranspose):
         super().__init__(in_channels, 1, fast)
 
     def _forward_fast(self, features: Tensor) -> Tensor:
-        if features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+        single = features.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if single and not torch._C._are_functorch_transforms_active():  # whose derivatives have rules of their own
             return _ToOneChannel.apply(features, self.weight, self.bias)
         return super()._forward_fast(features)
 

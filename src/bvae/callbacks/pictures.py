@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from bvae.callbacks.images import check_images_are_served
 from bvae.callbacks.steps import NewStep
 from bvae.checkpoints.files import disk_is_full
 from bvae.checks import integer
@@ -41,8 +42,7 @@ class LatentPictures(Callback):
         self._remarked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.datamodule is None:
-            raise ValueError("LatentPictures takes its images from a data module: fit with datamodule=…")
+        check_images_are_served(trainer, self)
         self._is_new_step = NewStep(trainer)
         self._last = trainer.estimated_stepping_batches  # by max_steps or by max_epochs
 

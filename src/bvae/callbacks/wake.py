@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from bvae.callbacks.images import check_images_are_served
 from bvae.checks import integer, points
 from bvae.evaluation.codes import sample
 from bvae.losses import Context
@@ -71,8 +72,7 @@ class WakeIdleUnits(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.check(pl_module)
-        if trainer.datamodule is None:
-            raise ValueError("WakeIdleUnits takes its images from a data module: fit with datamodule=…")
+        check_images_are_served(trainer, self)
         if self.first_step < trainer.global_step < self.last_step and not self.woken:
             log.warning(
                 "callbacks.wake wakes no unit: the training goes on at step %s, after first_step=%s",

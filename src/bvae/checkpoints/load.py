@@ -60,8 +60,8 @@ def _model(checkpoint: Any, path: Path, parts: dict[str, Any]) -> VAE:
     if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of a VAE")
     recipes = {name: checkpoint["vae"].get(name) for name in ("encoder", "decoder")}
-    loss = checkpoint["vae"].get("loss")
-    recipes["likelihood"] = loss and loss["arguments"].get("likelihood")
+    loss = checkpoint["vae"].get("loss")  # of which earlier versions' files have the likelihood
+    recipes["likelihood"] = checkpoint.get("likelihood") or (loss and loss["arguments"].get("likelihood"))
     vae = VAE(**parts_of(recipes, parts, path))
     own = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith("model.")}
     vae.load_state_dict({name.removeprefix("model."): value for name, value in own.items()})

@@ -17,6 +17,7 @@ from functools import partial
 from os import PathLike
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
@@ -27,21 +28,34 @@ _IMPORTED_HERE = ("bvae", "torch.nn", "torch.optim")
 
 
 def describe(value: Any) -> Any:
-    """Describe a module or a partial optimizer as a recipe; plain values stand for themselves.
+    """Describe a module or an optimizer, partial or not, as a recipe; plain values stand for themselves.
 
     Raises ValueError where the object doesn't keep a constructor argument as an attribute, or keeps one that is
     neither plain nor describable.
     """
+    if isinstance(value, np.generic):  # which is a float too, of a kind that a file read with weights_only may not hold
+        value = value.item()
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
     if isinstance(value, partial):
         return _recipe(value.func, value.keywords)
+    if isinstance(value, type) and issubclass(value, Optimizer):
+        return _recipe(value, {})
     if isinstance(value, nn.Module):
         of = _torchs_attributes if type(value).__module__.startswith("torch.nn.") else _attributes
         return _recipe(type(value), of(value, _arguments(type(value))))
     raise ValueError(f"a checkpoint can't describe {value!r}: it is neither a plain value nor a module")
+
+
+def without_numpy(value: Any) -> Any:
+    """Copy dicts, lists and tuples with NumPy's numbers in them as Python's, which a checkpoint may hold."""
+    if isinstance(value, dict):
+        return {key: without_numpy(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(without_numpy, value)) if type(value) in (list, tuple) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _arguments(cls: Any) -> list[str]:

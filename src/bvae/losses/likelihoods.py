@@ -53,6 +53,7 @@ class Gaussian(Likelihood):
         return logits.sigmoid() if self.bounded else logits.clamp(0, 1)
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # autocast leaves sigmoid in bfloat16
         mean = logits.sigmoid() if self.bounded else logits
         squares = (images - mean).square() / self.variance
         return -0.5 * (squares + math.log(2 * math.pi * self.variance)).flatten(1).sum(dim=1)

@@ -90,7 +90,12 @@ class Loss(nn.Module):
             `reconstruction` −log p(x|z), summed over pixels and averaged over B; `kl`, summed over D and averaged over
             B, and its two parts `information` and `offset`, see the function `offset`; `kl_per_unit` (D,), averaged
             over B.
+
+        Raises ValueError for a decoder whose logits haven't the images' shape, which might be broadcast.
         """
+        if sample.logits.shape != sample.images.shape:
+            shapes = f"{tuple(sample.logits.shape)} and {tuple(sample.images.shape)}"
+            raise ValueError(f"the decoder's logits must have the images' shape (B, C, H, W), got {shapes}")
         kl_per_unit = kl_divergence(sample.posterior).mean(dim=0)
         kl, idle = kl_per_unit.sum(), offset(sample.posterior).sum()
         return {
