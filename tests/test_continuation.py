@@ -13,7 +13,7 @@ from lightning import Callback, Trainer, seed_everything
 from torch import nn
 
 from bvae.callbacks import GracefulInterrupt, StepCheckpoint, WakeIdleUnits
-from bvae.checkpoints.files import newest
+from bvae.checkpoints.files import _is_intact, newest
 from bvae.data import DSpritesDataModule
 from bvae.data.datamodule import Batches
 from bvae.losses import Beta, Control, Factor, Loss
@@ -171,4 +171,11 @@ def test_overfitting_takes_the_same_batches_again_and_again(train, tmp_path):
 def test_of_checkpoints_of_one_step_the_last_by_name_is_the_newest(tmp_path):
     for name, step in (("step-20", 20), ("last", 30), ("resume-step-30", 30), ("resume-step-25", 25)):
         torch.save({"global_step": step}, tmp_path / f"{name}.ckpt")
+    whole = (tmp_path / "step-20.ckpt").read_bytes()
+    for position in range(0, len(whole), 7):  # damaged somewhere, which Python's reader says in many ways
+        torn = bytearray(whole)
+        torn[position] ^= 0x10
+        (tmp_path / "torn.ckpt").write_bytes(torn)
+        _is_intact(tmp_path / "torn.ckpt")
+    (tmp_path / "torn.ckpt").unlink()
     assert newest(tmp_path) == (tmp_path / "resume-step-30.ckpt", 30)

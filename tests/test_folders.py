@@ -36,8 +36,11 @@ def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
     assert find_sweep(command, tmp_path) == [*command, f"hydra.sweep.dir={newest}"]
     below = ["--config-dir", str(tmp_path), *command]  # no override, though it stands without a dash
     assert find_sweep(below, tmp_path) == [*below, f"hydra.sweep.dir={newest}"]
-    more = ["-m", *TYPED, f"sweep={newest}", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    assert find_sweep(more, tmp_path)[-1] == f"hydra.sweep.dir={newest}"
+    more = ["-m", *TYPED, f"sweep={newest}", "hydra/launcher=joblib", "--config-dir", str(tmp_path)]
+    found = ["sweep=resume", f"hydra.sweep.dir={newest}"]  # before what a flag would end
+    assert find_sweep(more, tmp_path) == [*more[:3], *found, *more[4:]]
+    (begun(tmp_path / "torn", TYPED) / "multirun.yaml").write_text("")
+    assert find_sweep(command, tmp_path) == [*command, f"hydra.sweep.dir={newest}"]
 
 
 def test_other_commands_stay_as_they_are(tmp_path):

@@ -22,6 +22,7 @@ ALLOWED = {
         "loggers",
         "losses",
         "model",
+        "random_states",
         "report",
         "runs",
         "together",
@@ -40,11 +41,12 @@ ALLOWED = {
     "metrics": set(),
     "model": {"losses"},
     "optimizers": set(),
+    "random_states": set(),
     "report": {"data", "evaluation", "metrics", "model", "runs"},
     "runs": set(),
     "stacked": {"architectures"},
-    "together": {"bursts", "losses", "model", "stacked", "training"},
-    "training": {"checkpoints", "interval_means", "losses", "model"},
+    "together": {"bursts", "losses", "model", "random_states", "stacked", "training"},
+    "training": {"checkpoints", "interval_means", "losses", "model", "random_states"},
 }
 
 

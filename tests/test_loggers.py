@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bvae.loggers import WandbRun
+from bvae.loggers import WandbRun, wandb_run_of
 
 
 def test_what_is_too_long_for_wandb_is_shortened_and_stays_apart_from_others(tmp_path):
@@ -19,6 +19,14 @@ def test_what_is_too_long_for_wandb_is_shortened_and_stays_apart_from_others(tmp
     assert [len(tag) for tag in first["tags"]] == [64, 5]
     assert settings("x" * 64)["tags"] == ["x" * 64, "short"]
     assert settings("y" * 128)["name"] == "y" * 128
+    assert [settings(7)[key] for key in ("name", "group", "tags")] == ["7", "7", ["7", "short"]]
+    assert WandbRun(str(tmp_path), tags=7, mode="offline")._wandb_init["tags"] == ["7"]
+
+
+def test_a_torn_record_of_the_run_is_named(tmp_path):
+    (tmp_path / "wandb.json").write_text('{"id": ')
+    with pytest.raises(ValueError, match=r"wandb\.json is damaged: remove it"):
+        wandb_run_of(tmp_path, "offline")
 
 
 @pytest.mark.parametrize("place", ["a file", "the folder of its runs"])

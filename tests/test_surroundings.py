@@ -19,7 +19,7 @@ from lightning import Trainer
 from runs import SHORT, offline_runs, run_folder
 from torch.utils.data import DataLoader, TensorDataset
 
-from bvae.app import processes, sweeps
+from bvae.app import interrupts, processes, sweeps
 from bvae.app.terminal import interruptible
 from bvae.app.train import after_divergence
 from bvae.architectures import MLPDecoder, MLPEncoder
@@ -168,16 +168,34 @@ def test_a_signal_reaches_jobs_beside_each_other_and_breaks_none(name, whom, tmp
     assert job.stdout.splitlines()[-1] == f"{[name, name]} {name} False"
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_scheduler_ends_the_scoring_as_it_does_the_training(name, monkeypatch):
+    signum = getattr(signal, name)
+    before = signal.signal(signum, signal.SIG_DFL)
+    with pytest.raises(SystemExit) as ended, interrupts.preemptible():
+        signal.raise_signal(signum)
+    assert (ended.value.code, signal.getsignal(signum)) == (75, signal.SIG_DFL)
+    got = []
+    signal.signal(signum, lambda *_: got.append(name))
+    with interrupts.preemptible():
+        signal.raise_signal(signum)  # somebody else's
+    assert got == [name]
+    signal.signal(signum, before)
+
+
 def test_an_interrupted_sweep_says_how_it_goes_on(monkeypatch):
     monkeypatch.setattr(sweeps.SweepFolder, "path", Path("multirun/x"))
     typed = ["-m", "loss.beta=[[0,1],[2,3]]", "sweep=resume", "hydra.sweep.dir=multirun/x"]
     assert sweeps.resume_command(typed) == "python train.py -m 'loss.beta=[[0,1],[2,3]]' sweep=multirun/x"
     monkeypatch.setattr(sweeps.SweepFolder, "path", Path("my runs/beta=4"))
     assert sweeps.resume_command(["-m", "seed=0,1"]) == """python train.py -m seed=0,1 'sweep="my runs/beta=4"'"""
-    strange = 'a\\b "c" \\"d"\\'
-    monkeypatch.setattr(sweeps.SweepFolder, "path", Path(strange))
-    typed = shlex.split(sweeps.resume_command(["-m"]))[-1]
-    assert OverridesParser.create().parse_override(typed).value() == strange
+    for strange in ('a\\b "c" \\"d"\\', "/home/müller/β", "123", "2026_01_31", "1e5", "null", "True", "inf"):
+        monkeypatch.setattr(sweeps.SweepFolder, "path", Path(strange))
+        typed = shlex.split(sweeps.resume_command(["-m"]))[-1]
+        assert OverridesParser.create().parse_override(typed).value() == strange
+    flags = ["-m", "seed=0,1", "--config-dir", "own"]
+    monkeypatch.setattr(sweeps.SweepFolder, "path", Path("x"))
+    assert sweeps.resume_command(flags) == "python train.py -m --config-dir own seed=0,1 sweep=x"
     assert sweeps.resume_command(["hparams=optuna", "seed=1"]) == "the same command"
 
 

@@ -112,7 +112,8 @@ def test_pictures_are_drawn_once_a_step_however_many_batches_it_has(vae, tmp_pat
     training = Training(encoder, decoder, ELBO())
     with pytest.raises(ValueError, match="takes its images from a data module: fit with datamodule"):
         trainer.fit(training, DataLoader(torch.rand(8, 1, 8, 8)))
-    trainer.fit(training, datamodule=LightningDataModule.from_datasets(TensorDataset(torch.rand(8, 1, 8, 8))))
+    images = TensorDataset(torch.rand(8, 1, 8, 8))
+    trainer.fit(training, datamodule=LightningDataModule.from_datasets(images, predict_dataset=images))
     assert trainer.global_step == 12
     assert drawn == [2, 4, 6, 8, 10]  # the last is left to the end
 

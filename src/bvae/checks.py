@@ -1,4 +1,4 @@
-"""Checks of numbers from a configuration, where the number is used."""
+"""Checks of what a configuration says, where it is used."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from numbers import Real
 
 _LARGEST = 3.4e38  # about the largest number of single precision, in which losses are computed
+
+
+class OtherImages(ValueError):
+    """A training is resumed with other images than those that it began with."""
 
 
 def finite(name: str, value: float) -> float:

@@ -10,7 +10,8 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from bvae.architectures import ConvDecoder, ConvEncoder
-from bvae.data import ArrayImages, DSpritesDataModule, ImagesDataModule, OtherImages, render
+from bvae.checks import OtherImages
+from bvae.data import ArrayImages, DSpritesDataModule, ImagesDataModule, render
 from bvae.data.datamodule import Batches
 from bvae.data.dsprites.image_set import DSprites, unpack
 from bvae.losses import ELBO

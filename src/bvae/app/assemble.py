@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from hydra.utils import get_method, instantiate, to_absolute_path
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from torch import Tensor
@@ -116,7 +117,9 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
         if node
     ]
     processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
-    trainer = make(cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, plugins=[AtomicCheckpointIO()])
+    shows_progress = any(isinstance(callback, ProgressBar) for callback in callbacks.values())  # else Lightning's comes
+    own = {"callbacks": list(callbacks.values()), "logger": loggers, "plugins": [AtomicCheckpointIO()]}
+    trainer = make(cfg.trainer, **own, **({} if shows_progress else {"enable_progress_bar": False}))
     if cfg.get("capture"):
         Captured(training)
     waking = [name for name, callback in callbacks.items() if isinstance(callback, WakeIdleUnits)]

@@ -231,7 +231,8 @@ def program(name: str = "train") -> str:
 def override(key: str, value: str | Path) -> str:
     """Write the override of a key with a text for Hydra, to which commas, "=" and quotes have a meaning."""
     text = str(value)
-    if re.fullmatch(r"[\w./-]+", text):
+    # Hydra reads no letters beyond ASCII without quotes, and some words as no text.
+    if re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z./][\w./-]*", text, re.ASCII | re.IGNORECASE):
         return f"{key}={text}"
     # Of backslashes, only those before a quote have one.
     escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text)

@@ -116,6 +116,7 @@ def evaluate(cfg: DictConfig) -> None:
             is_own = has_own_data and resume.value_of("data.path", overrides) is None
             default = path if is_own else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
             output = writable(Path(cfg.output_dir or default))
+            cfg.output_dir = str(output)  # where a logger's files go too
             scoring = scoring_of(cfg)
             vae, step = None, 0
             read_from: dict[str, Any] = {kind: str(path.resolve())}
@@ -131,8 +132,9 @@ def evaluate(cfg: DictConfig) -> None:
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
                 datamodule = served(data_of(path, overrides) if has_own_data else cfg.data)
             arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
-            if cfg.logger.get("name"):
-                del arguments["name"]
+            for key in ("name", "group"):
+                if cfg.logger.get(key):  # typed
+                    arguments.pop(key, None)
             # The run's metrics.csv is left as it is: Lightning's logger would begin it anew.
             loggers = [
                 make(node, **(arguments if name == "wandb" else {}))

@@ -15,7 +15,7 @@ with interruptible():
 
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
-    from bvae.app.evaluate import checked_run, data_of, served
+    from bvae.app.evaluate import checked_run, data_of, served, with_the_runs_keys
     from bvae.app.targets import import_own
     from bvae.runs.latest import folder_of
 
@@ -40,7 +40,9 @@ def explore(cfg: DictConfig) -> None:
     quiet()
     with input_errors():
         import_own(resume.conf_folders())
-        datamodule = served(data_of(runs[0], HydraConfig.get().overrides.task))
+        overrides = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+        is_own = resume.value_of("data", overrides) is None
+        datamodule = served(data_of(runs[0], overrides) if is_own else cfg.data)
         models = []
         for run in runs:
             vae = load(run / "checkpoints" / "last.ckpt")
@@ -58,4 +60,4 @@ def main(cfg: DictConfig) -> None:
 
 def run() -> None:
     """Run `bvae-explore`."""
-    run_app(main)
+    run_app(main, with_the_runs_keys)

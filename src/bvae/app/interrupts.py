@@ -67,6 +67,29 @@ def hand_on() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, set(_SAID))
 
 
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """Within it, what a scheduler or a closed terminal sends ends the program as while it trains, with status 75.
+
+    Signals that somebody else handles, or that are ignored, stay theirs.
+    """
+    from bvae.callbacks.interrupt import PREEMPTED  # late, as it brings torch
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(PREEMPTED)
+
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
+    is_main = threading.current_thread() is threading.main_thread()
+    ours = [signum for signum in known if is_main and signal.getsignal(signum) == signal.SIG_DFL]
+    for signum in ours:
+        signal.signal(signum, end)
+    try:
+        yield
+    finally:
+        for signum in ours:
+            signal.signal(signum, signal.SIG_DFL)
+
+
 def asked() -> signal.Signals | None:
     """What interrupted a sweep: in the process that began it, and in those with its jobs."""
     global _asked

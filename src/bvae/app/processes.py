@@ -57,7 +57,10 @@ def own_command_line(overrides: Sequence[str], output: Path, resumes: bool) -> I
     OmegaConf.set_readonly(own, False)
     own.run.dir = str(output)
     HydraConfig.instance().set_config(OmegaConf.create({"hydra": own}))
-    sys.argv[1:] = [*overrides, "hydra.mode=RUN"]
+    folders = [source.path for source in config.runtime.config_sources if source.provider == "command-line"]
+    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    found = [word for word in config.overrides.hydra if word.startswith("hydra.searchpath=")]
+    sys.argv[1:] = [*flags, *overrides, *found, "hydra.mode=RUN"]
     os.environ[_RESUMES] = str(int(resumes))
     try:
         yield

@@ -43,9 +43,9 @@ def run_folder(run: str | None, new: str) -> str:
     """Choose a run's folder: that of the run that is resumed, or a new one."""
     if run is None:
         return new
-    if not _record(Path(run)).is_file():
+    if not _record(Path(str(run))).is_file():  # a number, where the folder's name reads as one
         raise InputError(f"run={run} is not a run's folder: it has no .hydra/config.yaml")
-    return run
+    return str(run)
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder)

@@ -57,7 +57,10 @@ def resume_command(arguments: Sequence[str]) -> str:
     """Return the command that resumes the sweep that this command began."""
     if any(argument.startswith("hparams=") for argument in arguments):
         return "the same command"
-    kept = [argument for argument in arguments if not argument.startswith(("sweep=", "overwrite=", "hydra.sweep.dir="))]
+    left_out = ("sweep=", "overwrite=", "hydra.sweep.dir=")
+    overrides = get_args_parser().parse_args(list(arguments)).overrides
+    flags = [argument for argument in arguments if argument not in overrides]  # first, as Hydra's parser has it
+    kept = flags + [word for word in overrides if not word.startswith(left_out)]
     return " ".join([program(), shlex.join(kept), as_typed("sweep", str(SweepFolder.path))])
 
 
@@ -90,8 +93,8 @@ def find_sweep(arguments: Sequence[str], root: Path = Path("multirun")) -> list[
             raise InputError(f"sweep={folder} is not a sweep's folder: it has no {_SWEEP}")
         if _recorded(folder / _SWEEP) != asked:
             raise InputError(f"sweep={folder} has other overrides: {' '.join(_recorded(folder / _SWEEP))}")
-    others = ["sweep=resume" if argument.startswith("sweep=") else argument for argument in arguments]
-    return [*others, override("hydra.sweep.dir", folder)]
+    found = ["sweep=resume", override("hydra.sweep.dir", folder)]  # in its place: behind a flag may be no override
+    return [word for argument in arguments for word in (found if argument.startswith("sweep=") else [argument])]
 
 
 def _sweeps(root: Path) -> Iterator[Path]:
@@ -120,4 +123,6 @@ def with_study(arguments: Sequence[str]) -> list[str]:
 
 
 def _recorded(path: Path) -> list[str]:
-    return of_the_jobs(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["overrides"]["task"])
+    """Read a sweep's overrides; [] of a torn file."""
+    record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return of_the_jobs(record["hydra"]["overrides"]["task"]) if isinstance(record, dict) else []

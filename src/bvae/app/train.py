@@ -61,12 +61,13 @@ def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | 
                 print(opening(run))
         with ends(run, cfg.compile):
             run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
-            value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
+            with interrupts.preemptible():
+                value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
         exit_code = 0
     finally:
         for line in finish_wandb(exit_code):
             print(line)
-    if run.interrupted:
+    if run.interrupted and processes.is_first():  # the others would end it, which still scores, by their status
         raise SystemExit(130)
     return value
 
@@ -124,7 +125,7 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
 def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
     """Turn what may end a training into a sentence that says how it goes on."""
     from bvae.checkpoints.files import disk_is_full
-    from bvae.data import OtherImages
+    from bvae.checks import OtherImages
     from bvae.model import NotFinite, WrongImages
 
     resumed = resume.command(run.output)
@@ -185,7 +186,7 @@ def main(cfg: DictConfig) -> float | None:
     with job(log), ExitStack() as ended:
         if not isinstance(cfg.output_dir, str):
             raise InputError(f"output_dir must be a folder, got {cfg.output_dir}: leave it out, or use hydra.run.dir=…")
-        run = None if cfg.run is None else to_absolute_path(cfg.run)  # hydra.job.chdir=true has changed the folder
+        run = None if cfg.run is None else to_absolute_path(str(cfg.run))  # hydra.job.chdir=true has changed the folder
         output = Path(cfg.output_dir)
         words = resume.own_overrides() if run is None else [*HydraConfig.get().overrides.task, *resume.changes]
         if run is not None:

@@ -8,5 +8,5 @@ def check_images_are_served(trainer: Trainer, callback: Callback) -> None:
     name, data = type(callback).__name__, trainer.datamodule
     if data is None:
         raise ValueError(f"{name} takes its images from a data module: fit with datamodule=…")
-    if getattr(type(data), "predict_dataloader", None) is LightningDataModule.predict_dataloader:
+    if getattr(data.predict_dataloader, "__func__", None) is LightningDataModule.predict_dataloader:
         raise ValueError(f"{name} takes its images from predict_dataloader, which {type(data).__name__} hasn't got")

@@ -2,7 +2,7 @@
 
 from bvae.data.cached import CachedImages
 from bvae.data.cars3d import Cars3D
-from bvae.data.datamodule import ImagesDataModule, OtherImages
+from bvae.data.datamodule import ImagesDataModule
 from bvae.data.dsprites import ColorDSprites, DSprites, DSpritesDataModule, NoisyDSprites, ScreamDSprites
 from bvae.data.dsprites.render import FACTOR_NAMES, FACTOR_SIZES, render
 from bvae.data.folder import FolderImages
@@ -30,7 +30,6 @@ __all__ = [
     "ImageSet",
     "ImagesDataModule",
     "NoisyDSprites",
-    "OtherImages",
     "ScreamDSprites",
     "Shapes3D",
     "SmallNORB",

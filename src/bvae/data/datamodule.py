@@ -14,7 +14,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from bvae.checks import finite
+from bvae.checks import OtherImages, finite
 from bvae.data import cache
 from bvae.data.image_set import FactorGrid, Factors, ImageSet
 
@@ -106,10 +106,6 @@ class Resumable(DataLoader):
 
     def load_state_dict(self, state: dict) -> None:
         """Nothing to take back."""
-
-
-class OtherImages(ValueError):
-    """A training is resumed with other images than those that it began with."""
 
 
 class ImagesDataModule(LightningDataModule):

@@ -103,7 +103,7 @@ class WandbRun(WandbLogger):
         if mode != "disabled":
             _check_writable(folder)
         self._mode = mode
-        words = tags.split(",") if isinstance(tags, str) else tags or ()
+        words = tags if isinstance(tags, Sequence) and not isinstance(tags, str) else str(tags or "").split(",")
         super().__init__(
             name=_shortened(name, 128),
             save_dir=str(folder),
@@ -157,10 +157,10 @@ def _check_writable(folder: Path) -> None:
         raise OSError(f"logger.dir={folder} can't be written, {error.strerror}: {fix}") from error
 
 
-def _shortened(text: str | None, longest: int) -> str | None:
-    """The text where W&B takes its length; otherwise its beginning, and a digest that tells it from others."""
-    if text is None or len(text) <= longest:
-        return text
+def _shortened(value: object, longest: int) -> str | None:
+    """A text, or a number, where W&B takes its length; otherwise its beginning, and a digest that tells it apart."""
+    if value is None or len(text := str(value)) <= longest:
+        return None if value is None else text
     return f"{text[: longest - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -189,7 +189,10 @@ def wandb_run_of(folder: Path, mode: str | None, what: str = "evaluation of") ->
     """
     if not (folder / _RUN_FILE).is_file():
         return {"name": f"{what} {folder}"}, ""
-    record = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
+    try:
+        record = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / _RUN_FILE} is damaged: remove it, and a W&B run of its own is begun") from error
     if mode == "online" and not record["offline"]:
         return {**{key: record[key] for key in ("id", "project", "entity", "group", "name")}, "resume": "must"}, ""
     group = record["group"] or record["id"]
