@@ -113,8 +113,8 @@ def test_what_was_loaded_trains_in_training_mode(tmp_path):
     assert float(training.loss.beta) != beta
 
 
-def test_a_trainer_that_logs_nothing_trains():
-    for arguments in ({"log_every_n_steps": 0}, {"barebones": True}):
+def test_a_trainer_that_logs_nothing_trains(tmp_path):
+    for arguments in ({"log_every_n_steps": 0, "default_root_dir": tmp_path}, {"barebones": True}):
         fitting = Trainer(max_steps=3, accelerator="cpu", **arguments)
         fitting.fit(Training(*parts(), Beta()), loader())
         assert fitting.global_step == 3
