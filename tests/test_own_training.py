@@ -79,13 +79,15 @@ def test_a_checkpoint_describes_numpys_numbers_lists_and_losses_without_a_likeli
         parts()[1],
         Own(np.float64(0.5)),
         optimizer=partial(Adam, lr=np.float64(1e-3)),
-        scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, np.float64(0.9)),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 4], np.float64(0.9)),
     )
     path = saved(training, tmp_path)
     vae, again = bvae.load(path), Training.load_from_checkpoint(path)
     assert (vae.likelihood.variance, again.loss.weight, again.optimizer.keywords["lr"]) == (0.2, 0.5, 1e-3)
     torch.testing.assert_close(vae.reconstruct(IMAGES), training.model.reconstruct(IMAGES))
-    trainer(5).fit(training, loader(), ckpt_path=path, weights_only=True)
+    going_on = trainer(5)
+    going_on.fit(training, loader(), ckpt_path=path, weights_only=True)
+    assert going_on.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.9**2)
 
 
 def test_an_optimizers_class_alone_is_described_and_another_one_is_refused(tmp_path):

@@ -51,10 +51,10 @@ def describe(value: Any) -> Any:
 
 def without_numpy(value: Any) -> Any:
     """Copy dicts, lists and tuples with NumPy's numbers in them as Python's, which a checkpoint may hold."""
-    if isinstance(value, dict):
+    if type(value) is dict:  # others, such as a Counter of milestones, stay what they are
         return {key: without_numpy(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(without_numpy, value)) if type(value) in (list, tuple) else value
+    if type(value) in (list, tuple):
+        return type(value)(map(without_numpy, value))
     return value.item() if isinstance(value, np.generic) else value
 
 
