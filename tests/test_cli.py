@@ -33,10 +33,18 @@ def answer(program: str, typed: str) -> str:
         ("metrics/dci_learner@x=null loss/likelihood=null", "metrics/dci_learner@x=none loss/likelihood=none"),
         ("run=null compile=false loss.beta=null --cfg job", "run=null compile=false loss.beta=null --cfg job"),
         ("loss=beta ~logger.tags +loss=null", "loss=beta ~logger.tags +loss=null"),
+        ("++run=a +init_from=b +optimizer.x=1", "run=a init_from=b +optimizer.x=1"),
     ],
 )
 def test_a_group_that_is_null_or_false_is_none(typed, taken):
     assert normalized(typed.split(), CONF) == taken.split()
+
+
+@pytest.mark.parametrize("choice", ["default", "disabled", "stdout"])
+def test_each_of_hydras_loggings_has_a_whole_handler_of_the_file(choice):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [f"hydra/job_logging={choice}"], return_hydra_config=True)
+    assert {"class", "filename", "encoding"} <= set(cfg.hydra.job_logging.handlers.file)
 
 
 def test_a_group_with_dashes_is_refused():

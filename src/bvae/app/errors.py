@@ -124,8 +124,10 @@ def run_app(
 
             sys.exit(130 if signum == signal.SIGINT else PREEMPTED)
         sys.exit("At least one job of the sweep failed: its error stands above and in its folder's log.")
-    except Exception as error:
-        if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(error)):
+    except Exception as raised:
+        # A log that can't be written.
+        error = raised.__cause__ if str(raised).startswith("Unable to configure handler") else raised
+        if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(raised)):
             raise
         sys.exit(f"{os.path.basename(sys.argv[0])}: {sentence(error)}")
 
@@ -155,6 +157,8 @@ def normalized(arguments: Sequence[str], conf: Path) -> list[str]:
     override = re.compile(rf"(~|--|)((?:{groups})(?:@[^=]*)?)(?:=(.*))?")
     words = sorted(arguments, key=lambda word: word not in ("-m", "--multirun"))
     for index, word in enumerate(words):
+        if re.match(r"\+{1,2}(run|sweep|init_from)=", word):  # keys that the configuration has
+            words[index] = word = word.lstrip("+")
         match = override.fullmatch(word)
         if match and match[1] == "--":  # Hydra would take --experiment for its --experimental-rerun
             raise InputError(f"{word}: a group has no dashes, type {match[2]}=…")
