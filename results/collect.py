@@ -153,10 +153,10 @@ def page(runs: list[dict[str, str]]) -> str:
                 listed.append(f"    - seed {run['seed']}: {drawn}; {run['units'] or 'no active unit'}")
         picture = f"![MIG, FactorVAE score and DCI of every seed](scores-{objective}.png)"
         objectives.append(f"## `loss={objective}`\n\n{picture}\n\n" + "\n".join(listed))
-    drawn = [Path(kept) for kept in KEPT if kept.endswith(".png")]
+    shown = [Path(kept) for kept in KEPT if kept.endswith(".png")]
     pictures = [
         f"## {folder.name}\n\n"
-        + "\n\n".join(f"![{kept.stem.capitalize()} of {folder.name}]({folder.name}/{kept})" for kept in drawn)
+        + "\n\n".join(f"![{kept.stem.capitalize()} of {folder.name}]({folder.name}/{kept})" for kept in shown)
         for folder in sorted(path.parent for path in RESULTS.glob("*/scores.json"))
     ]
     parts = (

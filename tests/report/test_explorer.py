@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from runs import environment, run_folder
-from torch import Tensor, nn
+from torch import nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
 from bvae.data import ArrayImages, FactorGrid, ImagesDataModule
@@ -20,7 +19,6 @@ from bvae.losses import Gaussian
 from bvae.model import VAE
 from bvae.report import Explored, explore
 from bvae.report.explorer import _thinned
-from bvae.report.network import Refused, program
 
 GRAY, COLOUR = (1, 16, 16), (3, 32, 32)
 
@@ -237,32 +235,6 @@ def test_hands_move_the_units_and_choose_draw_and_open_pictures(browser, tmp_pat
     half = torch.zeros(GRAY)
     half[..., :8] = 1
     np.testing.assert_allclose(shown(browser), code_of(half), atol=0.05)
-
-
-class Unlike(nn.Module):
-    """Operations of names that the page knows, done otherwise."""
-
-    latent_dim = 4
-
-    def __init__(self, operation: Callable[[nn.Linear, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.linear, self.operation = nn.Linear(4, 256), operation
-
-    def forward(self, latents):
-        return self.operation(self.linear, latents).view(-1, *GRAY)
-
-
-@pytest.mark.parametrize(
-    ("operation", "why"),
-    [
-        (lambda one, z: torch.addmm(one.bias, z, one.weight.t(), beta=2, alpha=0.5), "alpha=0.5 and beta=2"),
-        (lambda one, z: one(z).clamp(min=one.bias), "bounds that are tensors|clamp"),
-        (lambda one, z: one(z).int().float(), "_to_copy"),
-    ],
-)
-def test_what_is_computed_otherwise_is_refused(operation, why):
-    with pytest.raises(Refused, match=why):
-        program(VAE(MLPEncoder(4, image_shape=GRAY), Unlike(operation)).eval(), torch.rand(8, *GRAY), 4)
 
 
 def test_whole_values_keep_their_digits(browser, tmp_path):

@@ -57,13 +57,20 @@ def checked_run(key: str, path: Path) -> Path:
     return path
 
 
-def data_of(run: Path, overrides: list[str]) -> DictConfig:
-    """Read the run's data from its folder, and apply the overrides of this command's.
+def typed() -> list[str]:
+    """List the command's overrides, without the pluses of some."""
+    return [override.lstrip("+") for override in HydraConfig.get().overrides.task]
+
+
+def data_of(run: Path, cfg: DictConfig) -> DictConfig:
+    """Take the data that the command chooses, else the run's own from its folder with the keys that it names.
 
     Raises ValueError where it would have something called that neither `conf/` nor the command names.
     """
+    if resume.value_of("data", typed()) is not None:
+        return cfg.data
     config = resume.recorded_configuration(run)
-    words = [word for word in overrides if word.startswith("data.")]
+    words = [word for word in typed() if word.startswith("data.")]
     config = OmegaConf.merge(config, OmegaConf.from_dotlist(words))
     targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
     check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, resume.conf_folders(), targets)
@@ -110,10 +117,8 @@ def evaluate(cfg: DictConfig) -> None:
     exit_code = 1
     try:
         with input_errors():
-            overrides = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
-            has_own_data = kind == "run" and resume.value_of("data", overrides) is None
             # Scores of other data would stand among the run's.
-            is_own = has_own_data and resume.value_of("data.path", overrides) is None
+            is_own = kind == "run" and all(resume.value_of(key, typed()) is None for key in ("data", "data.path"))
             default = path if is_own else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
             output = writable(Path(cfg.output_dir or default))
             cfg.output_dir = str(output)  # where a logger's files go too
@@ -130,7 +135,7 @@ def evaluate(cfg: DictConfig) -> None:
                 named = checkpoint.relative_to(path).as_posix() if is_own else str(checkpoint.resolve())
                 read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
-                datamodule = served(data_of(path, overrides) if has_own_data else cfg.data)
+                datamodule = served(data_of(path, cfg) if kind == "run" else cfg.data)
             arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
             for key in ("name", "group"):
                 if cfg.logger.get(key):  # typed

@@ -10,7 +10,6 @@ from bvae.app.terminal import interruptible
 
 with interruptible():
     import hydra
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
     from bvae.app import resume
@@ -40,9 +39,7 @@ def explore(cfg: DictConfig) -> None:
     quiet()
     with input_errors():
         import_own(resume.conf_folders())
-        overrides = [override.lstrip("+") for override in HydraConfig.get().overrides.task]
-        is_own = resume.value_of("data", overrides) is None
-        datamodule = served(data_of(runs[0], overrides) if is_own else cfg.data)
+        datamodule = served(data_of(runs[0], cfg))
         models = []
         for run in runs:
             vae = load(run / "checkpoints" / "last.ckpt")

@@ -73,14 +73,13 @@ def preemptible() -> Iterator[None]:
 
     Signals that somebody else handles, or that are ignored, stay theirs.
     """
-    from bvae.callbacks.interrupt import PREEMPTED  # late, as it brings torch
+    from bvae.callbacks.interrupt import HANDLED, PREEMPTED  # late, as it brings torch
 
     def end(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(PREEMPTED)
 
-    known = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
-    is_main = threading.current_thread() is threading.main_thread()
-    ours = [signum for signum in known if is_main and signal.getsignal(signum) == signal.SIG_DFL]
+    known = set(HANDLED) - {signal.SIGINT} if threading.current_thread() is threading.main_thread() else ()
+    ours = [signum for signum in known if signal.getsignal(signum) == signal.SIG_DFL]
     for signum in ours:
         signal.signal(signum, end)
     try:

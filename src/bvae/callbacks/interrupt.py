@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from bvae.callbacks.steps import NewStep
 
 PREEMPTED = 75  # EX_TEMPFAIL, the exit status of a run that was preempted and can be resumed
-_HANDLED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
+HANDLED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
 
 
 class GracefulInterrupt(Checkpoint):
@@ -47,7 +47,7 @@ class GracefulInterrupt(Checkpoint):
             self.signal = signal.Signals(signum)
             signal.signal(signum, self._before[self.signal])
 
-        for handled in _HANDLED:
+        for handled in HANDLED:
             if handled.name != "SIGHUP" or signal.getsignal(handled) != signal.SIG_IGN:
                 self._before[handled] = signal.signal(handled, stop)
 

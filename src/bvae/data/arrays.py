@@ -84,10 +84,9 @@ def _check_key(path: Path, key: str, keys: Collection[str]) -> None:
 
 
 def _plain(path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype, is_fortran: bool) -> None:
-    what = (
-        "objects" if dtype.hasobject else "a single value" if not shape else "in Fortran's order" if is_fortran else ""
-    )
-    if what:
+    faults = {"objects": dtype.hasobject, "a single value": not shape, "in Fortran's order": is_fortran}
+    what = next((fault for fault, holds in faults.items() if holds), None)
+    if what is not None:
         raise ValueError(
             f"{path}: {repr(key) if key else 'its array'} must be a plain array in C order, as "
             f"np.ascontiguousarray(…) makes it, or .astype(str) of text, and is {what}"

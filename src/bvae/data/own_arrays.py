@@ -132,7 +132,7 @@ class ArrayFile(CachedImages):
                 factors = array.read()
         if names is None and factors is not None and "factor_names" in self._arrays:
             with opened(self.path, "factor_names") as array:
-                names = [str(name) for name in array.read().astype(str)]
+                names = array.read().astype(str).tolist()
         try:
             self._labels, self.factors = described(factors, names, len(self))
         except ValueError as error:

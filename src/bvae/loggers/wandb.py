@@ -159,8 +159,9 @@ def _check_writable(folder: Path) -> None:
 
 def _shortened(value: object, longest: int) -> str | None:
     """A text, or a number, where W&B takes its length; otherwise its beginning, and a digest that tells it apart."""
-    if value is None or len(text := str(value)) <= longest:
-        return None if value is None else text
+    text = None if value is None else str(value)
+    if text is None or len(text) <= longest:
+        return text
     return f"{text[: longest - 9]}…{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

@@ -47,12 +47,11 @@ def infomec(codes: ArrayLike, factors: ArrayLike, num_neighbors: int = 10, seed:
         check_rows(factors)
     elif len(factors) <= num_neighbors:
         raise ValueError(f"{len(factors)} rows are too few for {num_neighbors} neighbours: more than that are needed")
-    ranges = np.ptp(codes, axis=0)
-    kept = ranges > ranges.max() / 20
+    kept = _moves(codes)
     if not kept.any():
         raise ValueError("every unit is constant, and tells nothing of any factor")
     deviations = codes.std(axis=0)
-    standard = (codes - codes.mean(axis=0)) / np.where(ranges > 0, deviations, 1.0)
+    standard = (codes - codes.mean(axis=0)) / np.where(np.ptp(codes, axis=0) > 0, deviations, 1.0)
     targets: np.ndarray = (factors - factors.mean(axis=0)) / factors.std(axis=0) if continuous else factors
     estimate = mutual_info_regression if continuous else mutual_info_classif
     options = {"discrete_features": False, "n_neighbors": num_neighbors, "random_state": seed}
@@ -68,6 +67,12 @@ def infomec(codes: ArrayLike, factors: ArrayLike, num_neighbors: int = 10, seed:
         "infoe": float(np.mean([explained(standard, factor) for factor in targets.T])),
         "infoc": _mean_share(nmi),
     }
+
+
+def _moves(codes: np.ndarray) -> np.ndarray:
+    """Tell which units (D,) have a range over a twentieth of the widest."""
+    ranges = np.ptp(codes, axis=0)
+    return ranges > ranges.max() / 20
 
 
 def _mean_share(nmi: np.ndarray) -> float:
@@ -124,11 +129,10 @@ class InfoMEC(CodesMetric):
         )
 
     def remark(self, codes: Codes) -> str:
-        ranges = codes.mean.amax(dim=0) - codes.mean.amin(dim=0)
         said = {
             "continuous factors: InfoE by the R² of a linear regression": is_continuous(codes.factors),
             "InfoM isn't defined with one factor": len(codes.sizes()) == 1,
-            "InfoC isn't defined with one unit": int((ranges > ranges.max() / 20).sum()) == 1,
+            "InfoC isn't defined with one unit": _moves(codes.mean.cpu().numpy()).sum() == 1,
         }
         return "; ".join(remark for remark, holds in said.items() if holds)
 
