@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import OmegaConf
 
 from bvae.runs.job import alone_in, jobs_of, read, recorded
 
@@ -42,3 +43,17 @@ def test_a_sweeps_jobs_come_in_the_order_of_their_numbers(tmp_path):
             pass
     (tmp_path / "optimization_results.yaml").touch()
     assert [folder.name for folder in jobs_of(tmp_path)] == ["0", "9", "10", "100"]
+
+
+def test_a_sweeps_jobs_are_found_however_deep_they_are_and_no_other_runs(tmp_path):
+    modes = {"model/activation=relu": "MULTIRUN", "model/activation=elu": "MULTIRUN", "2026-01-31/10-00": "RUN"}
+    for name, mode in {**modes, "other/0": "MULTIRUN"}.items():
+        record = tmp_path / name / ".hydra" / "hydra.yaml"
+        record.parent.mkdir(parents=True)
+        record.write_text(OmegaConf.to_yaml({"hydra": {"run": {"dir": "."}, "mode": mode, "job": {"num": 0}}}))
+        with recorded(tmp_path / name, []):
+            pass
+    (tmp_path / "other" / "multirun.yaml").touch()
+    (tmp_path / "multirun.yaml").touch()
+    found = [folder.relative_to(tmp_path).as_posix() for folder in jobs_of(tmp_path)]
+    assert found == ["model/activation=elu", "model/activation=relu"]

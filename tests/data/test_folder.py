@@ -33,6 +33,12 @@ def sides(image: np.ndarray) -> tuple[list[float], list[float]]:
     return tuple([round(float(v), 2) for v in image[:, size // 2, x]] for x in (size // 4, 3 * size // 4))
 
 
+def sixteen_bits_clear_to_the_right() -> Image.Image:
+    picture = Image.fromarray(np.repeat([[0] * 50 + [1_000] * 50], 100, axis=0).astype(np.uint16))
+    picture.info["transparency"] = 1_000  # the one value that is transparent
+    return picture
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "pictures"
@@ -49,6 +55,7 @@ KINDS = {
     "sixteen.png": lambda: Image.fromarray(
         np.repeat([[0] * 50 + [65535] * 50], 100, axis=0).astype(np.uint16)
     ),  # white is 65,535
+    "sixteen_clear.png": sixteen_bits_clear_to_the_right,
     "bilevel.png": lambda: halves("1", 0, 1),
     "palette.png": lambda: halves("RGB", RED, GREEN).quantize(4),
     "palette.gif": lambda: halves("RGB", RED, GREEN).quantize(4),
@@ -59,7 +66,7 @@ COLOURED = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
 BLACK_AND_WHITE = ([0.0] * 3, [1.0] * 3)
 EXPECTED = {
     **dict.fromkeys(KINDS, COLOURED),
-    **dict.fromkeys(("grey.png", "grey_alpha.png", "sixteen.png", "bilevel.png"), BLACK_AND_WHITE),
+    **dict.fromkeys(("grey.png", "grey_alpha.png", "sixteen.png", "sixteen_clear.png", "bilevel.png"), BLACK_AND_WHITE),
     "rgba.png": ([1.0, 0.0, 0.0], [1.0] * 3),
 }
 

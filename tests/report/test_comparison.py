@@ -77,6 +77,13 @@ def test_a_row_a_job_with_what_it_differs_in_and_what_came_of_it(sweep):
     assert failed["mig"] == failed["udr"] == failed["report"] == ""
 
 
+def test_a_jobs_folder_may_have_any_name(sweep):
+    (sweep / "0").rename(sweep / "loss=beta#1,<i>50%")
+    compare(sweep)
+    page = (sweep / "sweep.html").read_text()
+    assert '<a href="loss%3Dbeta%231%2C%3Ci%3E50%25/report.html">loss=beta#1,&lt;i&gt;50%</a>' in page
+
+
 def test_an_objective_of_anybodys_may_log_other_terms(sweep):
     path = sweep / "0" / "metrics.csv"
     path.write_text(path.read_text().replace("train/reconstruction", "train/energy"))

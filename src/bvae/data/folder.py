@@ -178,7 +178,8 @@ def eight_bits(picture: Image.Image) -> Image.Image:
     """Bring a picture to 8 bits a channel, opaque: on white, where it is transparent."""
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
         values = np.asarray(picture, dtype=np.float64)
-        return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+        white = values == picture.info.get("transparency")  # in a PNG of grey, the one value that is transparent
+        return Image.fromarray((np.where(white, 65535, values) / 257).round().clip(0, 255).astype(np.uint8))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

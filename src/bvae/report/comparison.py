@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,7 +40,7 @@ def compare(sweep: Path) -> list[Row]:
         for row in rows:
             table.writerow(
                 (
-                    row.folder.name,
+                    row.name,
                     *(row.keys.get(key, "") for key in swept),
                     row.job.status,
                     "" if row.step is None else row.step,
@@ -59,7 +60,10 @@ def compare(sweep: Path) -> list[Row]:
         "sweep.html",
         title=searches.title(search) if search else _title(swept, sweep),
         folder=sweep.name,
-        rows=[(row, _report(row), thumbnail(row.folder, [unit for unit, _ in row.units or ()])) for row in rows],
+        rows=[
+            (row, quote(_report(row) or ""), thumbnail(row.folder, [unit for unit, _ in row.units or ()]))
+            for row in rows
+        ],
         swept=swept,
         rounded=_rounded,
         shared={k: v for row in rows[:1] for k, v in row.keys.items() if k not in swept},
@@ -110,7 +114,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     numbers = {name: [_cell(row.results.get(key)) for row in rows] for name, key in _SHOWN.items()}
     statuses = [row.job.status if row.job.status == "finished" else f"[red]{row.job.status}" for row in rows]
     columns = [
-        ("job", [row.folder.name for row in rows]),
+        ("job", [escape(row.name) for row in rows]),
         *((name, numbers[name]) for name in ("MIG", "active")),
         ("status", statuses),
         *((short[key], [escape(_rounded(row.keys.get(key, ""))) for row in rows]) for key in swept),
@@ -156,7 +160,7 @@ def show_comparison(rows: Sequence[Row], sweep: Path) -> None:
 
 def _report(row: Row) -> str | None:
     """Where its report is, as seen from the sweep's folder."""
-    return f"{row.folder.name}/report.html" if (row.folder / "report.html").is_file() else None
+    return f"{row.name}/report.html" if (row.folder / "report.html").is_file() else None
 
 
 def _spreads(rows: Sequence[Row]) -> dict[str, tuple[float, float | None]]:

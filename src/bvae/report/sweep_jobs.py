@@ -26,6 +26,7 @@ class Row:
     """A job of a sweep."""
 
     folder: Path
+    name: str  # the folder as seen from the sweep's, its number unless hydra.sweep.subdir says otherwise
     job: Job
     keys: Mapping[str, str]  # its overrides
     step: int | None = None
@@ -57,10 +58,10 @@ def read_rows(sweep: Path) -> list[Row]:
 
     Final terms are means over the last ten rows of `metrics.csv`.
     """
-    return _ranked([_read(folder) for folder in jobs.jobs_of(sweep)])
+    return _ranked([_read(folder, folder.relative_to(sweep).as_posix()) for folder in jobs.jobs_of(sweep)])
 
 
-def _read(folder: Path) -> Row:
+def _read(folder: Path, name: str) -> Row:
     job = jobs.read(folder) or Job((), "running")
     keys = dict(override.lstrip("+").partition("=")[::2] for override in job.overrides)
     step, terms = _end(folder / "metrics.csv")
@@ -72,7 +73,9 @@ def _read(folder: Path) -> Row:
             )
     found = [score for score in scores.read_json(folder / "scores.json") if np.isfinite(score.value)]
     values = {score.name: score.value for score in found}
-    return Row(folder, job, keys, step, terms, units, values, {score.name: score.higher_is_better for score in found})
+    return Row(
+        folder, name, job, keys, step, terms, units, values, {score.name: score.higher_is_better for score in found}
+    )
 
 
 def _end(path: Path) -> tuple[int | None, dict[str, float]]:

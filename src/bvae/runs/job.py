@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +82,23 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def jobs_of(sweep: Path) -> list[Path]:
-    """List the folders of a sweep's jobs in the order of their numbers."""
-    folders = (path.parent for path in sweep.glob(f"*/{_FILE}"))
-    return sorted(folders, key=lambda folder: (len(folder.name), folder.name))
+    """List the folders of a sweep's jobs in the order of their numbers.
+
+    `hydra.sweep.subdir` may put them several levels down, where only those count that Hydra has recorded as a sweep's:
+    in the folder of a sweep called outputs/ there are single runs too.
+    """
+    found = []
+    for folder, below, files in os.walk(sweep):
+        path = Path(folder)
+        if _FILE in files and path != sweep:
+            below.clear()
+            if path.parent == sweep or _is_of_a_sweep(path):
+                found.append(path)
+        elif "multirun.yaml" in files and path != sweep:  # another sweep
+            below.clear()
+    return sorted(found, key=lambda folder: (len(name := folder.relative_to(sweep).as_posix()), name))
+
+
+def _is_of_a_sweep(folder: Path) -> bool:
+    record = folder / ".hydra" / "hydra.yaml"
+    return record.is_file() and "\n  mode: MULTIRUN\n" in record.read_text(encoding="utf-8")
