@@ -18,9 +18,8 @@ from omegaconf import DictConfig
 from bvae.app import interrupts
 from bvae.app.errors import InputError, as_typed, override, program
 from bvae.app.resume import clear, of_the_jobs, value_of
-from bvae.runs import job as jobs
+from bvae.runs.job import SWEEP_RECORD, jobs_of
 
-_SWEEP = "multirun.yaml"  # Hydra's record of a sweep
 _OF_HOW_IT_IS_RUN = tuple(f"hydra.sweeper.{key}=" for key in ("n_trials", "n_jobs", "max_failure_rate", "storage"))
 
 
@@ -34,13 +33,13 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        begun = jobs.jobs_of(folder)
+        begun = jobs_of(folder)
         if config.overwrite is True:
             for job in begun:
                 clear(job)
         elif begun:
             is_search = config.hydra.runtime.choices.get("hydra/sweeper") != "basic"
-            before = _recorded(folder / _SWEEP) if (folder / _SWEEP).is_file() else []
+            before = _recorded(folder / SWEEP_RECORD) if (folder / SWEEP_RECORD).is_file() else []
             if is_search or before != of_the_jobs(config.hydra.overrides.task):
                 what = f"another sweep, {' '.join(before)}" if before else "another search or sweep"
                 sys.exit(
@@ -83,16 +82,16 @@ def find_sweep(arguments: Sequence[str], root: Path = Path("multirun")) -> list[
     if any(argument.startswith("hparams=") for argument in asked):
         raise InputError("a search is resumed by running its command again: leave out sweep=…")
     if sweep == "resume":
-        alike = [folder for folder in _sweeps(root) if _recorded(folder / _SWEEP) == asked]
+        alike = [folder for folder in _sweeps(root) if _recorded(folder / SWEEP_RECORD) == asked]
         if not alike:
             raise InputError(f"no sweep in {root}/ has these overrides: {' '.join(asked)}")
-        folder = max(alike, key=lambda path: (path / _SWEEP).stat().st_mtime_ns)
+        folder = max(alike, key=lambda path: (path / SWEEP_RECORD).stat().st_mtime_ns)
     else:
         folder = Path(sweep)
-        if not (folder / _SWEEP).is_file():
-            raise InputError(f"sweep={folder} is not a sweep's folder: it has no {_SWEEP}")
-        if _recorded(folder / _SWEEP) != asked:
-            raise InputError(f"sweep={folder} has other overrides: {' '.join(_recorded(folder / _SWEEP))}")
+        if not (folder / SWEEP_RECORD).is_file():
+            raise InputError(f"sweep={folder} is not a sweep's folder: it has no {SWEEP_RECORD}")
+        if _recorded(folder / SWEEP_RECORD) != asked:
+            raise InputError(f"sweep={folder} has other overrides: {' '.join(_recorded(folder / SWEEP_RECORD))}")
     found = ["sweep=resume", override("hydra.sweep.dir", folder)]  # in its place: behind a flag may be no override
     return [word for argument in arguments for word in (found if argument.startswith("sweep=") else [argument])]
 
@@ -100,7 +99,7 @@ def find_sweep(arguments: Sequence[str], root: Path = Path("multirun")) -> list[
 def _sweeps(root: Path) -> Iterator[Path]:
     """Yield the folders of sweeps, however deep they are."""
     for folder, below, files in os.walk(root):
-        if _SWEEP in files:
+        if SWEEP_RECORD in files:
             below.clear()
             yield Path(folder)
 

@@ -14,6 +14,7 @@ from bvae.files import atomic_write, take_lock
 from bvae.runs.surroundings import commit, machine
 
 _FILE = "job.json"
+SWEEP_RECORD = "multirun.yaml"  # Hydra's, in the folder of a sweep
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,11 @@ def jobs_of(sweep: Path) -> list[Path]:
     found = []
     for folder, below, files in os.walk(sweep):
         path = Path(folder)
-        if _FILE in files and path != sweep:
-            below.clear()
-            if path.parent == sweep or _is_of_a_sweep(path):
-                found.append(path)
-        elif "multirun.yaml" in files and path != sweep:  # another sweep
-            below.clear()
+        if path == sweep or not {_FILE, SWEEP_RECORD} & set(files):
+            continue
+        below.clear()  # a run, or another sweep
+        if _FILE in files and (path.parent == sweep or _is_of_a_sweep(path)):
+            found.append(path)
     return sorted(found, key=lambda folder: (len(name := folder.relative_to(sweep).as_posix()), name))
 
 
