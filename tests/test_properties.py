@@ -91,6 +91,12 @@ def test_an_objective_takes_a_number_or_says_why_not(objective, data):
     assert not terms["loss"].isnan()
 
 
+@pytest.mark.parametrize("steps", [2**63, 2**64, 1.8446744073709552e19, 1e30])
+def test_more_steps_than_a_tensor_holds_are_refused(steps):
+    with pytest.raises(ValueError, match="anneal_steps must be 9223372036854775807 or less"):
+        Capacity(anneal_steps=steps)
+
+
 @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 1000)), min_size=1), st.integers(0, 2000))
 @example([(0, 5e-324), (2, 1.0)], 1)  # their ratio is no number of double precision
 def test_a_schedule_stays_within_its_points(points, step):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from numbers import Real
 
+_LARGEST_INTEGER = 2**63 - 1  # of a tensor
 _LARGEST = 3.4e38  # about the largest number of single precision, in which losses are computed
 
 
@@ -38,13 +39,13 @@ def not_negative(name: str, value: float) -> float:
     return float(value)
 
 
-def integer(name: str, value: float, at_least: int, at_most: int | None = None) -> int:
+def integer(name: str, value: float, at_least: int, at_most: int = _LARGEST_INTEGER) -> int:
     """The value as an int from at_least to at_most; 100000.0 and 1e5 count as integers, 0.5 does not."""
     if finite(name, value) != int(value):
         raise ValueError(f"{name} must be an integer, got {value}")
     if value < at_least:
         raise ValueError(f"{name} must be {at_least} or more, got {value}")
-    if at_most is not None and value > at_most:
+    if value > at_most:
         raise ValueError(f"{name} must be {at_most} or less, got {value}")
     return int(value)
 
