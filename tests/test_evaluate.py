@@ -150,7 +150,7 @@ def test_a_run_made_online_is_resumed_online(tmp_path):
     (tmp_path / "wandb.json").write_text(json.dumps(record))
     arguments, remark = wandb_run_of(tmp_path, "online")
     assert arguments == {k: v for k, v in record.items() if k != "offline"} | {"resume": "must"}
-    assert remark == ""
+    assert remark == "W&B goes on with the run me/bvae/abc."  # whoever wrote the file
     arguments, remark = wandb_run_of(tmp_path, "offline")
     assert (arguments["group"], "id" in arguments) == ("abc", False)
     assert "without logger.mode=online" in remark

@@ -30,10 +30,13 @@ def test_two_processes_are_not_at_work_in_one_folder(tmp_path):
         pass
 
 
-def test_a_torn_or_missing_record_is_none(tmp_path):
+@pytest.mark.parametrize(
+    "text", ["", "5", '{"overrides": ["seed', '{"overrides": [1]}', '{"overrides": [], "more": 1}']
+)
+def test_a_torn_record_is_told_from_a_missing_one(text, tmp_path):
     assert read(tmp_path) is None
-    (tmp_path / "job.json").write_text('{"overrides": ["seed')
-    assert read(tmp_path) is None
+    (tmp_path / "job.json").write_text(text)
+    assert read(tmp_path).status == "damaged"
 
 
 def test_a_sweeps_jobs_come_in_the_order_of_their_numbers(tmp_path):

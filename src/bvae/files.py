@@ -1,26 +1,26 @@
-"""Files: written atomically, by one process at a time, with a progress bar where that takes long."""
+"""Files: written atomically, by one process at a time."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
-from itertools import chain, islice
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from bvae.terminal import shown
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_PARTIAL = ".partial"
 _log = logging.getLogger(__name__)
-_Block = TypeVar("_Block", bound=Sized)
 
 
 def check_room(folder: Path, size: int) -> None:
@@ -35,15 +35,30 @@ def seen_from(folder: Path, path: Path) -> Path:
     return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
-def take_lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed; False where another process has it. A file system may have no locks."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            _log.info("there are no locks here: another process may do the same")
+def open_to_lock(path: Path) -> int:
+    """Open a file that is locked but never written, nor followed to where it may point; makes it if it's missing."""
+    flags = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # else a pipe would block
+    try:
+        lock = os.open(path, os.O_RDWR | flags, 0o666)  # NFS locks only what may be written
+    except OSError:  # another user's, or a disk that is only read
+        lock = os.open(path, os.O_RDONLY | flags, 0o666)
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return lock
+
+
+def take_lock(descriptor: int) -> bool | None:
+    """Lock an open file until it is closed; False if another process has it, None on a file system without locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        _log.info("there are no locks here: another process may do the same")
+        return None
     return True
 
 
@@ -51,39 +66,48 @@ def take_lock(descriptor: int) -> bool:
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time make the file; says what it waits for.
 
-    Where there are no locks it goes on without: a file that is made twice and renamed into place costs time alone.
-    Raises OSError where the folder can't be written.
+    What a killed process has left of the file is removed. Where there are no locks it goes on without: a file that is
+    made twice and renamed into place costs time alone. Raises OSError where the folder can't be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _opened_to_lock(path.with_name(path.name + ".lock"))
+        lock = open_to_lock(path.with_name(path.name + ".lock"))
     except OSError as error:
         raise OSError(f"can't write {path}: {error.strerror}; choose a folder with data.cache_dir=…") from error
     try:
-        if not take_lock(lock):
-            _log.warning("Waiting for another process to make %s", path)
+        taken = take_lock(lock)
+        if taken is False:
+            _log.warning("Waiting for another process to make %s", shown(path))
             fcntl.flock(lock, fcntl.LOCK_EX)
+        if taken is not None:
+            remove_partials(path.parent, path.name)
         yield
     finally:
         os.close(lock)
 
 
-def _opened_to_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks only what may be written
-    except OSError:  # another person's
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+def remove_partials(folder: Path, name: str = "*") -> None:
+    """Remove what `atomic_write` has left of files with this name, or of all, in processes that were killed.
+
+    Whoever calls it has the lock under which these files are written.
+    """
+    for partial in folder.glob(f".{name}.*{_PARTIAL}"):
+        with suppress(OSError):
+            partial.unlink()
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to it when the block ends well and deleted when it doesn't.
 
-    Raises OSError, with the number of the system's, where the file can't be written.
+    A link in its place is replaced, not followed. Raises OSError, with the number of the system's, where the file can't
+    be written.
     """
-    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")  # of this process on this machine
+    # Of this process on this machine.
+    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}{_PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # a link of this name would be followed
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
@@ -94,16 +118,5 @@ def atomic_write(path: Path) -> Iterator[Path]:
         failed.errno = error.errno
         raise failed from error
     finally:
-        partial.unlink(missing_ok=True)
-
-
-def progress(blocks: Iterable[_Block], description: str, total: int, transient: bool = False) -> Iterator[_Block]:
-    """Yield the blocks, with a progress bar on the terminal that counts their rows; a transient one goes away."""
-    blocks = iter(blocks)
-    first = list(islice(blocks, 1))  # what can't be read says so before a bar stands
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=transient) as bar:
-        task = bar.add_task(description, total=total)
-        for block in chain(first, blocks):
-            yield block
-            bar.advance(task, len(block))
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from bvae.checkpoints.files import read_file, upgraded
+from bvae.checkpoints.files import read_file, upgraded, weights_of
 from bvae.checkpoints.recipes import describe, parts_of, without_numpy
 from bvae.interval_means import IntervalMeans
 from bvae.losses import Context, Loss, Posterior
@@ -67,7 +67,7 @@ class Training(LightningModule):
         self._random_states: list[dict[str, Tensor]] = []  # of a training that is resumed, by process
         self._interval_states: list[dict[str, Any]] = []  # likewise
         self._means = IntervalMeans()
-        self._has_seen_images = False
+        self.has_begun = False  # to train, on images that the model takes
 
     def forward(self, images: Tensor) -> Posterior:
         """Encode images (B, C, H, W) in [0, 1], as a trainer's `predict` does."""
@@ -96,10 +96,9 @@ class Training(LightningModule):
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
         images = self._images(batch)
-        if stage == "train" and not self._has_seen_images:
+        if stage == "train" and not self.has_begun:
             self.model.check_images(images)
             self.model.check_values(images)
-            self._has_seen_images = True
         context = self.context(images.device)
         compute = self.terms if self.step_terms is None or stage != "train" else self.step_terms
         terms = compute(images, context)
@@ -107,6 +106,7 @@ class Training(LightningModule):
             self._check(terms)
         loss = terms["loss"]
         if stage == "train":
+            self.has_begun = True
             self.count(terms)
             if self.logs_this_step:
                 terms = self._means.of(terms)
@@ -286,9 +286,10 @@ class Training(LightningModule):
         if not weights_only:
             raise ValueError(f"weights_only must be True, got {weights_only}: a checkpoint of ours holds no code")
         checkpoint = read_file(checkpoint_path, map_location)
-        if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("vae"), dict):
             raise ValueError(f"{checkpoint_path} is not a checkpoint of a VAE")
+        weights = weights_of(checkpoint, checkpoint_path)
         training = cls(**parts_of(checkpoint["vae"], parts, checkpoint_path))
-        training.load_state_dict(checkpoint["state_dict"], strict=strict)
-        devices = {value.device for value in checkpoint["state_dict"].values()}  # that map_location has led to
+        training.load_state_dict(weights, strict=strict)
+        devices = {value.device for value in weights.values()}  # that map_location has led to
         return training.to(*devices).eval() if len(devices) == 1 else training.eval()

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Column
 
 from bvae.callbacks.steps import NewStep
+from bvae.terminal import console
 
 _SPACE = "  "
 _SYMBOLS = {
@@ -66,7 +67,7 @@ class StepProgress(ProgressBar):
     def __init__(self, speaks: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
         self.speaks = speaks
-        self._console = Console()
+        self._console = console()
         self._bar: Progress | None = None
 
     @property
@@ -124,9 +125,7 @@ class StepProgress(ProgressBar):
             if not self._said and step >= self._first and (left := self._left(step)):
                 self._said = True
                 self._console.print(
-                    f"About {left} to go, by the first {_FIRST} steps; drawing and scoring come on top",
-                    highlight=False,
-                    soft_wrap=True,
+                    f"About {left} to go, by the first {_FIRST} steps; drawing and scoring come on top", soft_wrap=True
                 )
             self._bar.update(self._task, completed=step)
             if step % trainer.log_every_n_steps == 0:  # the terms change no more often, and a GPU waits to read them
@@ -136,7 +135,7 @@ class StepProgress(ProgressBar):
             words = [f"step {step:,}{of}", *self._terms(trainer)]
             if left := self._left(step):
                 words.append(f"{left} left")
-            self._console.print(_SPACE.join(words), highlight=False, soft_wrap=True)
+            self._console.print(_SPACE.join(words), soft_wrap=True)
             self._first, self._spoke = None, time.monotonic()
 
     def _has_something_to_say(self, step: int) -> bool:

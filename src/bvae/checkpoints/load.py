@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder
-from bvae.checkpoints.files import newest, read_file
+from bvae.checkpoints.files import newest, read_file, weights_of
 from bvae.checkpoints.recipes import parts_of
 from bvae.model import VAE
 
@@ -46,10 +46,18 @@ def load_with_step(path: str | PathLike, **parts: nn.Module) -> tuple[VAE, int]:
         raise FileNotFoundError(f"there is no checkpoint {path}") from None
     except Exception as error:  # torch raises whatever its readers do, and advises to trust the file
         raise ValueError(f"{path} is not a readable checkpoint: it isn't a file of plain tensors") from error
-    if isinstance(checkpoint, Mapping) and "encoder.mu_logvar_gen.weight" in checkpoint:
-        vae, step = from_disentangling_vae(checkpoint), 0
-    else:
-        vae, step = _model(checkpoint, path, parts), checkpoint.get("global_step", 0)
+    try:
+        if isinstance(checkpoint, Mapping) and "encoder.mu_logvar_gen.weight" in checkpoint:
+            vae, step = from_disentangling_vae(weights_of({"state_dict": checkpoint}, path)), 0
+        else:
+            vae, step = _model(checkpoint, path, parts), checkpoint.get("global_step", 0)
+        if isinstance(step, bool) or not isinstance(step, int):
+            raise TypeError(f"global_step is of type {type(step).__name__}")
+    except ValueError:
+        raise
+    except Exception as error:  # what a misshapen file leads to, such as a KeyError, or more memory than there is
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{path} can't be made a model of: {type(error).__name__}: {why}") from error
     bad = [name for name, value in vae.state_dict().items() if not value.isfinite().all()]
     if bad:
         raise ValueError(f"{path} holds weights that are NaN or infinite, {bad[0]} first: its training diverged")
@@ -57,13 +65,14 @@ def load_with_step(path: str | PathLike, **parts: nn.Module) -> tuple[VAE, int]:
 
 
 def _model(checkpoint: Any, path: Path, parts: dict[str, Any]) -> VAE:
-    if not isinstance(checkpoint, dict) or "vae" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("vae"), dict):
         raise ValueError(f"{path} is not a checkpoint of a VAE")
+    weights = weights_of(checkpoint, path)
     recipes = {name: checkpoint["vae"].get(name) for name in ("encoder", "decoder")}
     loss = checkpoint["vae"].get("loss")  # of which earlier versions' files have the likelihood
     recipes["likelihood"] = checkpoint.get("likelihood") or (loss and loss["arguments"].get("likelihood"))
     vae = VAE(**parts_of(recipes, parts, path))
-    own = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith("model.")}
+    own = {name: value for name, value in weights.items() if name.startswith("model.")}
     vae.load_state_dict({name.removeprefix("model."): value for name, value in own.items()})
     return vae.eval()
 

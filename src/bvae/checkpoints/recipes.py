@@ -4,7 +4,8 @@ A recipe is `{"class": "package.module.Class", "arguments": {...}}`, its argumen
 further recipes. It is read off an object whose constructor arguments are attributes of the same names.
 
 A recipe may come from anybody's file, so nothing is imported because it names it: only classes of bvae, `torch.nn`,
-`torch.optim` and of modules that are imported already are built, and of these only modules and optimizers.
+`torch.optim` and of modules that the user has imported are built, and of these only modules and optimizers. What bvae's
+own libraries have besides isn't: some modules of torchmetrics, for one, fetch weights.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _PLAIN = (bool, int, float, str, type(None))
 # Arguments that modules of torch.nn don't keep: where their weights lie, and Hardtanh's that are deprecated.
 _UNKEPT = ("device", "dtype", "min_value", "max_value")
 _IMPORTED_HERE = ("bvae", "torch.nn", "torch.optim")
+_MOST_VALUES = 100_000  # of a part's recipe
+_LIBRARIES = ("lightning", "pytorch_lightning", "torch", "torchmetrics")
 
 
 def describe(value: Any) -> Any:
@@ -95,8 +98,11 @@ def build(recipe: Any) -> Any:
         return [build(item) for item in recipe]
     if not isinstance(recipe, dict):
         return recipe
-    cls = _class(recipe["class"])
-    arguments = {key: build(value) for key, value in recipe["arguments"].items()}
+    name, given = recipe.get("class"), recipe.get("arguments")
+    if not isinstance(name, str) or not isinstance(given, dict):
+        raise ValueError(f"the checkpoint describes a part by {sorted(map(str, recipe))}, not by class and arguments")
+    cls = _class(name)
+    arguments = {key: build(value) for key, value in given.items()}
     return partial(cls, **arguments) if issubclass(cls, Optimizer) else cls(**arguments)
 
 
@@ -114,6 +120,7 @@ def parts_of(recipes: Mapping[str, Any], given: Mapping[str, Any], path: str | P
     for name, recipe in recipes.items():
         if name in parts:
             continue
+        _check_size(recipe, path)
         if recipe is None:
             raise ValueError(f"{path} doesn't say how its {name} was made: pass {name}=…")
         try:
@@ -123,16 +130,28 @@ def parts_of(recipes: Mapping[str, Any], given: Mapping[str, Any], path: str | P
     return parts
 
 
+def _check_size(recipe: Any, path: str | PathLike) -> None:
+    """Raise ValueError for a recipe that doubles a list over and over, whose few bytes would fill the memory."""
+    waiting, count = [recipe], 0
+    while waiting:
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        count += 1
+        if count > _MOST_VALUES or len(waiting) > _MOST_VALUES:
+            raise ValueError(f"{path} describes a part by more than {_MOST_VALUES:,} values")
+
+
 def _class(path: str) -> type:
     """The module or optimizer class of this name."""
     module_name, _, name = path.rpartition(".")
     module = sys.modules.get(module_name)
-    if module is None and f"{module_name}.".startswith(tuple(f"{package}." for package in _IMPORTED_HERE)):
+    is_ours = f"{module_name}.".startswith(tuple(f"{package}." for package in _IMPORTED_HERE))
+    if module is None and is_ours:
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
             raise ValueError(f"the checkpoint needs the class {path}, which can't be imported: {error}") from error
-    if module is None:
+    if module is None or (not is_ours and module_name.partition(".")[0] in _LIBRARIES):
         raise ValueError(
             f"the checkpoint names the class {path}, which isn't imported because a file names it: "
             f"where you trust it, import {module_name or path} first"

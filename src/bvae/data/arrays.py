@@ -16,8 +16,12 @@ from typing import IO
 import h5py
 import numpy as np
 
+from bvae.received import dataset_of, open_hdf5
+
 _BLOCK = 1 << 22  # bytes held at once
 _MOST = 1 << 29  # bytes of an HDF5 chunk held at once
+_MOST_WHOLE = 1 << 30  # bytes of an array that is held whole, when a few kilobytes could unpack to terabytes
+_MOST_TEXTS = 100_000
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, KeyError)
 
 
@@ -30,7 +34,10 @@ class StoredArray:
     blocks: Iterator[np.ndarray]  # (n, *shape[1:]) at a time
 
     def read(self) -> np.ndarray:
-        """Read all of it."""
+        """Read all of it; raises ValueError if that is too much for factors, labels or codes."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if size > _MOST_WHOLE:
+            raise ValueError(f"an array of shape {self.shape} and {size:,} bytes isn't read whole")
         return np.concatenate([np.empty((0, *self.shape[1:]), self.dtype), *self.blocks])
 
 
@@ -75,7 +82,12 @@ def _keys_npz(archive: zipfile.ZipFile) -> list[str]:
 
 
 def _keys_hdf5(file: h5py.File) -> list[str]:
-    return [key for key, item in file.items() if isinstance(item, h5py.Dataset)]
+    found = []
+    for key in file:
+        with suppress(KeyError):  # a group
+            dataset_of(file, key)
+            found.append(key)
+    return found
 
 
 def _check_key(path: Path, key: str, keys: Collection[str]) -> None:
@@ -129,12 +141,16 @@ def _opened_npz(path: Path, key: str) -> Iterator[StoredArray]:
 
 @contextmanager
 def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
-    with h5py.File(path, "r", locking=False) as file:
-        array = file.get(key or "/")
-        if not isinstance(array, h5py.Dataset):
+    with open_hdf5(path) as file:
+        try:
+            array = dataset_of(file, key)
+        except KeyError:
             _check_key(path, key, _keys_hdf5(file))
+            raise
         if h5py.check_string_dtype(array.dtype):
             _plain(path, key, array.shape or (), np.dtype("U"), False)
+            if array.size > _MOST_TEXTS:
+                raise ValueError(f"{path}: {key!r} holds {array.size:,} texts, at most {_MOST_TEXTS:,} are read")
             text = array.asstr()[()].astype(str)
             yield StoredArray(text.shape, text.dtype, iter([text]))
             return
@@ -159,7 +175,7 @@ def stored(path: Path, read: Collection[str] = ()) -> dict[str, tuple[tuple[int,
             with zipfile.ZipFile(path) as archive:
                 keys = _keys_npz(archive)
         elif path.is_file() and path.suffix in (".h5", ".hdf5"):
-            with h5py.File(path, "r", locking=False) as file:
+            with open_hdf5(path) as file:
                 keys = _keys_hdf5(file)
     except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import logging
 import math
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import h5py
 import numpy as np
 
 from bvae.files import atomic_write, check_room, locked
+from bvae.received import check_regular, dataset_of, open_hdf5
 
 ENVIRONMENT = "BVAE_CACHE_DIR"
 _DIGEST_BLOCK = 2**20  # bytes
@@ -59,7 +62,7 @@ def prepare(
     """Make the cache file unless it's there and whole; of processes that ask at once, one makes it.
 
     Args:
-        path: the file, HDF5: `images` in the set's order and, as attributes, the `sha256` of their bytes, their
+        path: the file, HDF5: `images` in the set's order and, as attributes, the `crc32` of their bytes, their
             `maximum` and what is to be known about them.
         row: the shape of one image.
         about: those attributes. A file with another `key` among them is made again.
@@ -69,10 +72,10 @@ def prepare(
     A file that is whole needs no lock and no folder that can be written. Raises OSError where the file can't be read or
     can't be written; one that stood there before is then left as it was.
     """
-    if _is_intact(path, row, about.get("key"), dtype):
+    if is_intact(path, row, about.get("key"), dtype):
         return
     with locked(path):
-        if _is_intact(path, row, about.get("key"), dtype):  # by now
+        if is_intact(path, row, about.get("key"), dtype):  # by now
             return
         if path.exists():
             _log.warning("%s is damaged or of other images, and is made again", path)
@@ -84,15 +87,17 @@ def prepare(
 
 def open_images(path: Path) -> np.ndarray:
     """Memory-map the cache file's images: (N, …)."""
-    with h5py.File(path, "r", locking=False) as file:
-        images = file["images"]
+    with open_hdf5(path) as file:
+        images = dataset_of(file, "images")
         offset, shape, count = images.id.get_offset(), images.shape, file.attrs.get("count", len(images))
+        if offset is None or images.dtype.kind not in "uf":
+            raise ValueError(f"{path}: 'images' isn't stored in one piece, or isn't of numbers")
         return np.memmap(path, images.dtype, "r", offset, shape)[:count]
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """Read what the cache file says about its images."""
-    with h5py.File(path, "r", locking=False) as file:
+    with open_hdf5(path) as file:
         return dict(file.attrs)
 
 
@@ -109,21 +114,23 @@ def _write(
         file.attrs.update({**about, "count": count, "maximum": maximum})
     digest = _digest(open_images(path))
     with h5py.File(path, "r+", locking=False) as file:
-        file.attrs["sha256"] = digest
+        file.attrs["crc32"] = digest
 
 
-def _digest(images: np.ndarray) -> str:
-    """Hash the images' bytes: all, or of more than 1 GiB as much, spread evenly."""
+def _digest(images: np.ndarray) -> int:
+    """Sum up the images' bytes to tell damaged ones: all, or of more than 1 GiB as much, spread evenly."""
     raw = images.reshape(-1).view(np.uint8)
     starts = range(0, len(raw), _DIGEST_BLOCK)
-    digest = hashlib.sha256()
+    digest = 0
     for start in starts[:: max(1, len(starts) // _DIGEST_BLOCKS)]:
-        digest.update(raw[start : start + _DIGEST_BLOCK].data)
-    return digest.hexdigest()
+        digest = zlib.crc32(raw[start : start + _DIGEST_BLOCK].data, digest)
+    return digest
 
 
-def _is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) -> bool:
+def is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) -> bool:
+    """Whether the cache file is there, whole, and of these images; raises OSError if it can't be read."""
     try:
+        check_regular(path)
         path.open("rb").close()
     except FileNotFoundError:
         return False
@@ -131,10 +138,13 @@ def _is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) -
         hint = "have its owner make it readable, or choose a folder of your own with data.cache_dir=…"
         raise OSError(f"can't read {path}: {error.strerror}; {hint}") from error
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            fits = file["images"].shape[1:] == row and file["images"].dtype == dtype
-            expected = file.attrs["sha256"]
+        with open_hdf5(path) as file:
+            images = dataset_of(file, "images")
+            fits = images.shape[1:] == row and images.dtype == dtype
+            expected = file.attrs["crc32"]
             fits = fits and file.attrs.get("key") == key
         return fits and _digest(open_images(path)) == expected
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:  # which doesn't make the file a damaged one
+            raise OSError(f"no memory to map {path}: raise the limit of `ulimit -v`") from error
         return False

@@ -58,6 +58,10 @@ class CachedImages(ABC):
         """Name the images' file in a folder."""
         return folder / f"{self.cache_name}.h5"
 
+    def is_prepared(self, folder: Path) -> bool:
+        """Whether the cache file is there and whole."""
+        return cache.is_intact(self.cache_file(folder), self.row, self.about().get("key"), self.dtype)
+
     def prepare(self, folder: Path) -> None:
         """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
         cache.prepare(self.cache_file(folder), self.row, self.about(), lambda: self.make(folder), self.dtype)

@@ -14,9 +14,11 @@ from scipy.io import loadmat
 
 from bvae.data.image_set import Card, FactorGrid, Factors
 from bvae.data.official import OfficialImages, in_blocks, resized
-from bvae.files import progress
+from bvae.received import check_regular
+from bvae.terminal import progress
 
 _AZIMUTHS, _ELEVATIONS = 24, 4
+_MOST = 1 << 26  # bytes of a car's file
 _MESH = (128, 128, 3, _AZIMUTHS, _ELEVATIONS)
 
 
@@ -78,6 +80,8 @@ class Cars3D(OfficialImages):
         """Give the cars' names, and the images (96, 128, 128, 3) of each as they stand in the files."""
         if self.path.is_dir():
             paths = self.sources()
+            for path in paths:
+                check_regular(path)
             return [path.name for path in paths], (_read(path, path.read_bytes()) for path in paths)
         with self._archive() as archive:
             names = [member.name for member in archive if _is_member(member)]
@@ -86,7 +90,11 @@ class Cars3D(OfficialImages):
     def _archived(self) -> Iterator[np.ndarray]:
         with self._archive() as archive:
             for member in archive:
-                if _is_member(member) and (file := archive.extractfile(member)):
+                if not _is_member(member):
+                    continue
+                if member.size > _MOST:
+                    raise ValueError(f"{self.path / member.name} has {member.size:,} bytes, more than a car's images")
+                if file := archive.extractfile(member):
                     yield _read(self.path / member.name, file.read())
 
     @contextmanager

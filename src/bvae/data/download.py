@@ -27,6 +27,8 @@ def download(url: str, path: Path, md5: str) -> None:
 
     Raises OSError when the transfer broke three times and ValueError when the file has another md5.
     """
+    if not url.startswith(("http://", "https://")):  # urlopen would read local files too
+        raise ValueError(f"url must begin with https:// or http://, got {url}")
     part = path.with_name(path.name + ".part")
     with locked(path):
         if path.exists() and _md5(path) == md5:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from threading import Condition
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,14 +18,51 @@ from PIL import Image, ImageOps
 from bvae.checks import boolean, integer
 from bvae.data.cached import CachedImages
 from bvae.data.image_set import Card
-from bvae.files import progress
+from bvae.received import PICTURES, check_regular
+from bvae.terminal import progress, shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 SIZES = (32, 64, 128)
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
 _BLOCK = 256  # pictures in memory at once
 _NAMED = 10  # files that can't be read, of which more are only counted
+_MOST_PIXELS = 1 << 26  # decoded at once, by all threads: about 16 bytes each
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Room:
+    """Lets threads decode pictures at once while they fit into a number of pixels.
+
+    Larger ones are decoded one by one in a thread of their own, as each thread keeps memory that it has had.
+
+    Args:
+        pixels: of all that are decoded at once.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._taken = 0
+        self._changed = Condition()
+        self._large = ThreadPoolExecutor(1)
+
+    def decode(self, picture: Image.Image, function: Callable[[Image.Image], T]) -> T:
+        """Give what the function makes of a picture, which is decoded by it, once there is room for its pixels."""
+        pixels = picture.width * picture.height
+        if pixels > self._pixels:
+            return self._large.submit(function, picture).result()
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken + pixels <= self._pixels)
+            self._taken += pixels
+        try:
+            return function(picture)
+        finally:
+            with self._changed:
+                self._taken -= pixels
+                self._changed.notify_all()
+
+
+_room = Room(_MOST_PIXELS)
 
 
 class FolderImages(CachedImages):
@@ -68,7 +106,7 @@ class FolderImages(CachedImages):
         def unlisted(error: OSError) -> None:
             if self.strict or Path(error.filename) == self.path:
                 raise ValueError(f"{error.filename} can't be listed: {error.strerror}")
-            _log.warning("%s can't be listed and is left out: %s", error.filename, error.strerror)
+            _log.warning("%s can't be listed and is left out: %s", shown(error.filename), error.strerror)
 
         for folder, folders, names in os.walk(self.path, onerror=unlisted):
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -123,7 +161,7 @@ class FolderImages(CachedImages):
             more = f" and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
             named = ", ".join(bad[:_NAMED])
             _log.warning(
-                "%s of %s pictures can't be read and are left out: %s%s", len(bad), len(self.files), named, more
+                "%s of %s pictures can't be read and are left out: %s%s", len(bad), len(self.files), shown(named), more
             )
 
     def _on_each(self, function: Callable[[str], Any]) -> Iterator[list[Any]]:
@@ -135,27 +173,33 @@ class FolderImages(CachedImages):
     def _read(self, name: str) -> np.ndarray | str:
         """Read a picture into (C, H, W) uint8; gives the file and the reason where that can't be."""
         try:
-            with Image.open(self.path / name) as picture:
-                picture.draft(None, (2 * self.size, 2 * self.size))  # a JPEG decodes faster when made smaller at once
-                return self._image(picture)
+            check_regular(self.path / name)
+            picture = Image.open(self.path / name, formats=PICTURES)
+            picture.draft(None, (2 * self.size, 2 * self.size))  # a JPEG decodes faster when made smaller at once
+            return _room.decode(picture, self._image)
         except Exception as error:  # a damaged file raises whatever Pillow's reader stumbles over
             return f"{name} ({error or type(error).__name__})"
 
     def _image(self, picture: Image.Image) -> np.ndarray:
         mode = "L" if self.shape[0] == 1 else "RGB"
         size = (self.size, self.size)
-        upright = eight_bits(ImageOps.exif_transpose(picture)).convert(mode)
-        fit = ImageOps.pad if self.pad else ImageOps.fit
-        pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
+        with picture:
+            ImageOps.exif_transpose(picture, in_place=True)
+            upright = _converted(eight_bits(picture), mode)
+            fit = ImageOps.pad if self.pad else ImageOps.fit
+            pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
+        picture.close()  # its pixels too
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
     def _is_grey(self, name: str) -> bool:
         """Whether a picture is grey by its kind, or by its palette; one that can't be read is no reason for colour."""
         try:
-            with Image.open(self.path / name) as picture:
+            check_regular(self.path / name)
+            with Image.open(self.path / name, formats=PICTURES) as picture:
                 if picture.mode != "P":
                     return picture.mode in _GREY_MODES
-                palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)[[n for _, n in picture.getcolors()]]
+                used = _room.decode(picture, _colours_of)
+                palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)[used]
                 return bool((palette == palette[:, :1]).all())
         except Exception:
             return True
@@ -177,13 +221,22 @@ def _is_picture(name: str) -> bool:
 def eight_bits(picture: Image.Image) -> Image.Image:
     """Bring a picture to 8 bits a channel, opaque: on white, where it is transparent."""
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.asarray(picture, dtype=np.float32)  # of 24 bits, so that no rounding of 16 differs
         white = values == picture.info.get("transparency")  # in a PNG of grey, the one value that is transparent
         return Image.fromarray((np.where(white, 65535, values) / 257).round().clip(0, 255).astype(np.uint8))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
+        layer = _converted(picture, "RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("L" if picture.mode in _GREY_MODES else "RGB")
+    return _converted(picture, "L" if picture.mode in _GREY_MODES else "RGB")
+
+
+def _colours_of(picture: Image.Image) -> list[int]:
+    """List the numbers of the palette's colours that a picture has."""
+    return [int(n) for _, n in picture.getcolors() or ()]  # type: ignore[arg-type]
+
+
+def _converted(picture: Image.Image, mode: str) -> Image.Image:
+    return picture if picture.mode == mode else picture.convert(mode)  # which would copy it
 
 
 def _hash(text: str) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from bvae.data import arrays, cache
 from bvae.data.cached import CachedImages
 from bvae.data.image_set import Card, FactorGrid, Factors
-from bvae.files import progress
+from bvae.terminal import progress
 
 _SIZE = 64  # pixels, of all of them
 _BLOCK = 1024  # images

@@ -14,7 +14,7 @@ from bvae.data import cache
 from bvae.data.arrays import opened, stored
 from bvae.data.cached import CachedImages
 from bvae.data.image_set import Card, Factors, named
-from bvae.files import progress
+from bvae.terminal import progress, shown
 
 _BLOCK = 1024  # images checked at once
 
@@ -184,7 +184,7 @@ def described(factors: np.ndarray | None, names: Sequence[str] | None, count: in
     """
     if isinstance(names, str):
         raise ValueError(f"factor_names must be a list of names, got {names}")
-    names = None if names is None else [str(name) for name in names]
+    names = None if names is None else [shown(name) for name in names]
     if factors is None:
         if names is not None:
             raise ValueError(f"factor_names are given, {', '.join(names)}, but no factors")

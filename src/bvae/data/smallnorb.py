@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from bvae.data.arrays import StoredArray, blocks_of
 from bvae.data.image_set import Card, FactorGrid, Factors
 from bvae.data.official import OfficialImages, described, in_blocks, resized
-from bvae.files import progress
+from bvae.terminal import progress
 
 _PARTS = ("5x46789x9x18x6x2x96x96-training", "5x01235x9x18x6x2x96x96-testing")
 # By the number that a file begins with.
@@ -129,7 +130,7 @@ def _opened(path: Path, row: tuple[int, ...], dtype: type) -> Iterator[StoredArr
                 raise ValueError(f"{path} is no file of SmallNORB: it begins with {magic:#010x} {dimensions}")
             count = max(3, dimensions)  # so many numbers stand there, 1 for those that aren't
             shape = struct.unpack(f"<{count}i", stream.read(4 * count))[:dimensions]
-            if shape[1:] != row or shape[0] < 1 or _DTYPES[magic] != dtype:
+            if shape[1:] != row or not 1 <= shape[0] <= math.prod(_SIZES) or _DTYPES[magic] != dtype:
                 raise ValueError(
                     f"{path} must be {np.dtype(dtype)} of shape ({', '.join(map(str, ('N', *row)))}), "
                     f"got {_DTYPES[magic]} {shape}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from bvae.data.image_set import FactorGrid
+from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
 from bvae.metrics import Codes, check, check_codes
 from bvae.metrics.arrays import is_continuous
 from bvae.model import VAE, NotFinite, images_of
+from bvae.received import check_regular
+from bvae.terminal import console, shown
+
+_MOST = 1 << 31  # bytes of an array
+_READ = ("codes", "factors", "log_variances", "factor_names")  # arrays of an .npz
 
 
 @torch.no_grad()
@@ -29,7 +35,7 @@ def encode(vae: VAE, datamodule: LightningDataModule, every_image: bool = False)
     where the encoder gives NaN or infinity.
     """
     batches = datamodule.test_dataloader() if every_image else datamodule.predict_dataloader()
-    quiet = not (every_image and Console().is_terminal)
+    quiet = not (every_image and console().is_terminal)
     codes: list[Tensor] | None = None
     n = 0
     served = serve(batches, datamodule, vae.device)
@@ -119,7 +125,8 @@ def write_codes(codes: Codes, factor_names: Sequence[str], path: Path, most: int
         arrays["log_variances"] = codes.log_variance[rows]
         arrays["kl"] = kl_divergence(Posterior(codes.mean, codes.log_variance)).mean(dim=0)
     plain = {name: array.numpy() for name, array in arrays.items()}
-    np.savez_compressed(path, factor_names=np.array(factor_names), **plain)  # type: ignore[arg-type]
+    with atomic_write(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, factor_names=np.array(factor_names), **plain)  # type: ignore[arg-type]
 
 
 def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
@@ -129,16 +136,21 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder where an .npz is needed; a run's is its codes.npz")
+    check_regular(path)
     try:
         with np.load(path) as table:  # an .npy's array can't be opened, which Python says in two ways
-            arrays = dict(table)
-    except (ValueError, AttributeError, TypeError, OSError, zipfile.BadZipFile) as error:
+            held = list(table)
+            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in table.zip.infolist()}
+            if large := [name for name in _READ if sizes.get(name, 0) > _MOST]:
+                raise ValueError(f"{large[0]!r} has {sizes[large[0]]:,} bytes, more than is read")
+            arrays = {name: table[name] for name in _READ if name in held}
+    except (ValueError, AttributeError, TypeError, OSError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} can't be read as an .npz of plain arrays, which np.savez({path.stem!r}, codes=…, factors=…) makes"
         ) from error
     missing = {"codes", "factors"} - set(arrays)
     if missing:
-        raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(arrays) or 'nothing'}")
+        raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(held) or 'nothing'}")
     codes, factors = check(arrays["codes"], arrays["factors"])
     log_variances = None
     if "log_variances" in arrays:
@@ -147,7 +159,8 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
             raise ValueError(f"{path}: codes have the shape {codes.shape}, their log_variances {log_variances.shape}")
     if "factor_names" not in arrays:
         return codes_of(codes, factors, log_variances), None
-    return codes_of(codes, factors, log_variances), np.atleast_1d(arrays["factor_names"]).astype(str).tolist()
+    names = np.atleast_1d(arrays["factor_names"]).astype(str).tolist()
+    return codes_of(codes, factors, log_variances), [shown(name) for name in names]
 
 
 def codes_of(codes: np.ndarray, factors: np.ndarray, log_variances: np.ndarray | None = None) -> Codes:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from PIL.Image import Image
-from rich.console import Console
 
 from bvae.data.image_set import Card, Factors, named
 from bvae.evaluation import latent_table as tables
@@ -24,8 +23,11 @@ from bvae.evaluation.finding import finding
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
 from bvae.evaluation.turning import Turn, turning
+from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric, check
 from bvae.model import VAE
+from bvae.received import intact
+from bvae.terminal import console
 
 _SAMPLE = 1000  # images, over which a feature that is constant is dead, and of which a few are shown
 
@@ -107,12 +109,12 @@ def evaluate(
     tables.write_csv(table, folder / "latents.csv")
     terms = {}
     if final:
-        with Console().status("Reconstructing"):
+        with console().status("Reconstructing"):
             terms = elbo_terms(vae, datamodule)
         computed += _earlier(metrics, folder, source)
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
-    with Console(quiet=not final).status("Drawing what the units encode"):
+    with console(quiet=not final).status("Drawing what the units encode"):
         images, classes = sample(datamodule, _SAMPLE, vae.device)
         features = dead_features(vae, images)
         originals = pictures.pixels(images[:num_images])
@@ -124,7 +126,8 @@ def evaluate(
             "traversals": pictures.traversals(frames, table),
         }
         for name, picture in drawn.items():
-            picture.save(folder / f"{name}.png")
+            with atomic_write(folder / f"{name}.png") as partial:
+                picture.save(partial, format="png")
         gif = _write_gifs(frames, table, folder) if final else None
         kinds = examples(vae, images, classes, factors, num_images) if final else []
     return Evaluation(
@@ -195,7 +198,8 @@ def _earlier(metrics: Mapping[str, CodesMetric | None], folder: Path, source: Ma
     """The scores of the same source in the folder, but for those that the metrics replace."""
     # A metric's own name stands for several that couldn't be computed, in what earlier versions wrote.
     replaced = {*metrics, *scores.names_of(metrics)}
-    return [score for score in scores.read_json(folder / "scores.json", source) if score.name not in replaced]
+    found = intact(lambda path: scores.read_json(path, source), folder / "scores.json") or []
+    return [score for score in found if score.name not in replaced]
 
 
 def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Path:
@@ -211,18 +215,18 @@ def _write_gifs(frames: np.ndarray, table: list[LatentUnit], folder: Path) -> Pa
 
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Print what was found, the latent table, the scores, what the features call for, and where the report is."""
-    console = Console()
+    terminal = console()
     found = finding(evaluation.table, evaluation.factors, evaluation.turns)
-    console.print(found, highlight=False, markup=False, soft_wrap=True)
-    console.print(tables.terminal_table(evaluation.table))
+    terminal.print(found, soft_wrap=True)
+    terminal.print(tables.terminal_table(evaluation.table))
     if evaluation.terms:
         rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))
-        console.print(f"Reconstruction {rec:.2f} nats, KL {kl:.2f} nats, means over {n:,} images", highlight=False)
+        terminal.print(f"Reconstruction {rec:.2f} nats, KL {kl:.2f} nats, means over {n:,} images")
     if evaluation.scores:
-        console.print(scores.terminal_table(evaluation.scores))
+        terminal.print(scores.terminal_table(evaluation.scores))
     if dying := remark(evaluation.features):
-        console.print(dying, highlight=False, soft_wrap=True, markup=False)
+        terminal.print(dying, soft_wrap=True)
     protocols = ", with each score's protocol" if evaluation.scores else ""
-    console.print(f"Report{protocols}: {folder}/report.html", highlight=False, soft_wrap=True, markup=False)
+    terminal.print(f"Report{protocols}: {folder}/report.html", soft_wrap=True)
     if evaluation.traversals is not None:  # there is a model
-        console.print(f"Explorer: {folder}/explorer.html", highlight=False, soft_wrap=True, markup=False)
+        terminal.print(f"Explorer: {folder}/explorer.html", soft_wrap=True)

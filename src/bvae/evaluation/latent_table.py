@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from bvae.data.image_set import Factors
@@ -182,7 +181,7 @@ def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     follows = ("follows", "corr.", "MI / H") if any(row.factor for row in rows) else ()
     table = Table("unit", "name", "variance", "KL (nats)", *follows, title="Latent units")
     for row in rows:
-        cells = (escape(row.factor), signed(row.correlation), f"{row.normalized_mi:.2f}") if follows else ()
+        cells = (row.factor, signed(row.correlation), f"{row.normalized_mi:.2f}") if follows else ()
         style = None if row.active else "dim"
-        table.add_row(str(row.unit), escape(caption(row)), significant(row.variance), nats(row.kl), *cells, style=style)
+        table.add_row(str(row.unit), caption(row), significant(row.variance), nats(row.kl), *cells, style=style)
     return table

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from bvae.evaluation.latent_table import LatentUnit, caption
+from bvae.files import atomic_write
 from bvae.model import VAE
 
 TRAVERSAL_RANGE = (-3.0, 3.0)  # in deviations of the prior
@@ -22,7 +23,7 @@ COLUMNS = 11  # of a picture of traversals; divides the steps between the frames
 FRAMES = 31  # that each traversal is decoded at
 _GIF_MILLISECONDS = 80  # a frame
 _GAP = 4  # pixels between pictures
-_PLAIN = {"text.parse_math": False}  # a factor may have a $ in its name
+_PLAIN = {"text.parse_math": False, "text.usetex": False}  # a factor may have a $ in its name
 
 
 def pixels(images: Tensor) -> np.ndarray:
@@ -123,7 +124,15 @@ def enlarged(frames: np.ndarray, scale: int = 2) -> list[Image.Image]:
 
 def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
     """Write an animation that repeats for ever."""
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=_GIF_MILLISECONDS, loop=0, optimize=True)
+    options = {
+        "save_all": True,
+        "append_images": frames[1:],
+        "duration": _GIF_MILLISECONDS,
+        "loop": 0,
+        "optimize": True,
+    }
+    with atomic_write(path) as partial:
+        frames[0].save(partial, format="gif", **options)
 
 
 def _enlarge(frame: np.ndarray, scale: int) -> Image.Image:

@@ -12,14 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bvae.data.image_set import Factors
 from bvae.evaluation.numbers import readable
 from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric
+from bvae.received import damaged
+from bvae.received import read_json as read_object
+from bvae.terminal import console, shown
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
 _BETTER = {True: " ↑", False: " ↓", None: ""}
@@ -29,6 +31,8 @@ _TITLES = {  # as papers write them; another score's is its name
     **{f"dci_{part}": f"DCI {part}" for part in ("disentanglement", "completeness", "informativeness")},
     **{"irs": "IRS", "beta_vae_score": "β-VAE score", "factor_vae_score": "FactorVAE score", "udr": "UDR", "kl": "KL"},
 }
+_NUMBER = (int, float, type(None))
+_KINDS: dict[str, Any] = {"value": _NUMBER, "protocol": str, "n": int, "seed": (int, type(None)), "seconds": _NUMBER}
 _VERSIONS = ("bvae", "torch", "numpy", "scikit-learn")
 
 
@@ -99,22 +103,20 @@ def compute_scores(
         codes: with the images' factors.
         show: say on the terminal which score is being computed.
     """
-    console = Console(quiet=not show)
+    terminal = console(quiet=not show)
     chosen = {name: metric for name, metric in metrics.items() if metric is not None}  # `metrics.sample.mig=null`
     if not codes.factors.shape[1]:
         left_out = [name for name, metric in chosen.items() if metric.looks_at_factors]
         chosen = {name: metric for name, metric in chosen.items() if name not in left_out}
         if left_out:
-            console.print(
-                f"Left out, as the images have no factors: {', '.join(left_out)}", highlight=False, soft_wrap=True
-            )
+            terminal.print(f"Left out, as the images have no factors: {', '.join(left_out)}", soft_wrap=True)
     nothing = _why_nothing(codes)
     scores = []
     for name, metric in chosen.items():
         start = time.perf_counter()
         metric.reset()
         metric.update(codes.mean, codes.factors, codes.log_variance)
-        with console.status(f"Score: {name}") as status:
+        with terminal.status(Text(f"Score: {shown(name)}")) as status:
             if getattr(metric, "progress", False):
                 status.stop()  # it shows a bar of its own
             result: Any
@@ -186,17 +188,28 @@ def write_json(
 
 
 def read_json(path: Path, source: Mapping[str, Any] | None = None) -> list[Score]:
-    """Read the scores that `write_json` wrote, NaN for null; none where there is no file, or one of another source."""
+    """Read the scores that `write_json` wrote, NaN for null; none where there is no file, or one of another source.
+
+    Raises ValueError for a file that is damaged.
+    """
     if not path.is_file():
         return []
-    contents = json.loads(path.read_text(encoding="utf-8"))
+    contents = read_object(path)
     if source and contents.get("source", source) != source:
         return []
-    return [
-        Score(name, **{**score, "value": math.nan if score["value"] is None else score["value"]})
-        for name, score in contents.items()
-        if name not in _NO_SCORES
-    ]
+    try:
+        return [_score(shown(name), score) for name, score in contents.items() if name not in _NO_SCORES]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, repr(error)) from error
+
+
+def _score(name: str, read: Mapping[str, Any]) -> Score:
+    """Make a score of what a file says of it; raises KeyError, TypeError or AttributeError for what is none."""
+    for key, kinds in _KINDS.items():
+        if not isinstance(read[key], kinds):
+            raise TypeError(f"{key} of {name} is {read[key]!r}")
+    value = math.nan if read["value"] is None else read["value"]
+    return Score(name, **{**read, "value": value, "protocol": shown(read["protocol"])})
 
 
 def terminal_table(scores: Sequence[Score]) -> Table:
@@ -205,7 +218,5 @@ def terminal_table(scores: Sequence[Score]) -> Table:
     for score in scores:
         seed = "–" if score.seed is None else str(score.seed)
         paper = score.protocol if math.isnan(score.value) else score.protocol.partition(": ")[0]
-        table.add_row(
-            score.name + _BETTER[score.higher_is_better], readable(score.value), f"{score.n:,}", seed, escape(paper)
-        )
+        table.add_row(score.name + _BETTER[score.higher_is_better], readable(score.value), f"{score.n:,}", seed, paper)
     return table

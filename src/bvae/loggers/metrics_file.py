@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from bvae.files import atomic_write
-from bvae.runs.metrics_table import has_terms, read_rows, steps_done
+from bvae.runs.metrics_table import has_terms, lost_rows, read_rows, steps_done
+from bvae.terminal import shown
 
 log = logging.getLogger(__name__)
 
@@ -80,17 +81,26 @@ class _Writer(ExperimentWriter):
             os.fsync(file.fileno())
 
 
-def rewind(path: Path, step: int, ends: bool = False) -> None:
+def rewind(path: Path, step: int, ends: bool = False, every: int | None = None) -> None:
     """Drop a `metrics.csv`'s rows that a run resumed from this step will write again, and a truncated last line.
 
     Args:
         path: of the file.
         step: the checkpoint's.
         ends: whether the run ends with this step, and scores it again.
+        every: the steps between two rows; if it's given, a warning says which rows are lost.
+
+    Raises ValueError for a file that is damaged.
     """
     if not path.is_file():
         return
-    keys, rows = read_rows(path)
+    try:
+        keys, rows = read_rows(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; mend it, or remove it to go on without the curves so far") from error
+    if every is not None and (lost := lost_rows(rows, step, every)):
+        steps = ", ".join(f"{first:,} to {last:,}" for first, last in lost)
+        log.warning("%s has lost the rows of steps %s: the curves are without them", shown(path), steps)
     kept = [row for row in rows if steps_done(row) + (ends and not has_terms(row)) <= step]
     _write(path, keys, kept)
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,19 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from bvae.files import atomic_write, seen_from
+from bvae.received import read_json
+from bvae.terminal import shown
 
 if TYPE_CHECKING:
     import wandb
 
 _own = threading.local()  # `run`, of this thread
 _RUN_FILE = "wandb.json"
+_RECORDED: dict[str, Callable[[Any], Any]] = {  # what it tells, and how it's read
+    **dict.fromkeys(("id", "project", "name"), shown),
+    **dict.fromkeys(("entity", "group"), lambda value: None if value is None else shown(value)),
+    "offline": bool,
+}
 _MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")  # W&B's
 _BEST_IS_LEAST = tuple(f"{stage}/{term}" for stage in ("train", "val") for term in ("loss", "reconstruction"))
 
@@ -35,6 +42,8 @@ def wandb_settings(console: str, folder: str = ".") -> wandb.Settings:
         console: whether W&B records the terminal, see `wandb.Settings`.
         folder: of W&B's runs, where its own files go too unless the home folder takes them.
     """
+    # To W&B's own collector, which its service asks for even offline. It looks at this as it's imported.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     _leave_home(Path(folder) / "wandb" / "home")
@@ -170,7 +179,7 @@ def record_wandb_run(loggers: Sequence[Logger], folder: Path) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
             run = logger.experiment
-            record = {key: getattr(run, key) for key in ("id", "project", "entity", "group", "name", "offline")}
+            record = {key: getattr(run, key) for key in _RECORDED}
             with atomic_write(folder / _RUN_FILE) as partial:
                 partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -191,16 +200,18 @@ def wandb_run_of(folder: Path, mode: str | None, what: str = "evaluation of") ->
     if not (folder / _RUN_FILE).is_file():
         return {"name": f"{what} {folder}"}, ""
     try:
-        record = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
+        record = read_json(folder / _RUN_FILE)
+        record = {key: kind(record[key]) for key, kind in _RECORDED.items()}
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / _RUN_FILE} is damaged: remove it, and a W&B run of its own is begun") from error
     if mode == "online" and not record["offline"]:
-        return {**{key: record[key] for key in ("id", "project", "entity", "group", "name")}, "resume": "must"}, ""
+        own = {key: record[key] for key in ("id", "project", "entity", "group", "name")}
+        return own | {"resume": "must"}, f"W&B goes on with the run {own['entity']}/{own['project']}/{own['id']}."
     group = record["group"] or record["id"]
     why = "a run that was made offline" if record["offline"] else "a run without logger.mode=online"
     remark = f"W&B can't resume {why}: what comes now is in a run of its own, in the group {group}."
     name = record["name"].removeprefix(f"{what} ")
-    return {"name": f"{what} {name}", "group": group}, remark
+    return {"name": f"{what} {name}", "group": group, "project": record["project"]}, remark
 
 
 def _program() -> str:

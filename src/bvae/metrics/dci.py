@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
 from rich.progress import Progress
 
 from bvae.metrics.arrays import check, check_parts, is_continuous
 from bvae.metrics.metric import Codes, SplitMetric
+from bvae.terminal import console
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin, RegressorMixin
@@ -86,7 +86,7 @@ def dci(
         learner.set_params(random_state=seed)
     classes = [1 if continuous else len(np.unique(factor)) for factor in factors_train.T]
 
-    with Progress(transient=True, disable=not (progress and Console().is_terminal)) as bar:
+    with Progress(transient=True, disable=not (progress and console().is_terminal)) as bar:
         task = bar.add_task("DCI: learning the factors", total=sum(classes))
 
         def learn(k: int) -> tuple[np.ndarray, float, float]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bvae.evaluation.numbers import significant
 from bvae.evaluation.scores import label_of
@@ -23,14 +22,21 @@ from bvae.report.page import write_page
 from bvae.report.plots import Plot
 from bvae.report.strips import thumbnail
 from bvae.report.sweep_jobs import SEED, TERMS, Row, direction_of, read_rows, settings_of, swept_keys
+from bvae.runs.job import Study
+from bvae.terminal import console
 
 _DROPPED = ("min", "UDR", "KL", "rec")  # columns that a narrow terminal does without, the first of these first
 _SHOWN = {"MIG": "mig", "active": "active", "rec": "reconstruction", "KL": "kl", "UDR": "udr"}  # on a terminal
 T = TypeVar("T")
 
 
-def compare(sweep: Path) -> list[Row]:
-    """Read a sweep's jobs, see `read_rows`, and write `sweep.csv` and `sweep.html` into its folder."""
+def compare(sweep: Path, study: Study | None = None) -> list[Row]:
+    """Read a sweep's jobs, see `read_rows`, and write `sweep.csv` and `sweep.html` into its folder.
+
+    Args:
+        sweep: the folder.
+        study: of a search, whose trials are drawn.
+    """
     rows = read_rows(sweep)
     swept = swept_keys(rows)
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
@@ -52,7 +58,7 @@ def compare(sweep: Path) -> list[Row]:
                     _report(row) or "",
                 )
             )
-    search = searches.read(rows[0].folder)
+    search = None if study is None else searches.read(study)
     grouped = settings_of(rows)
     spreads = {setting: _spreads(group) for setting, group in grouped.items()}
     write_page(
@@ -105,19 +111,19 @@ def _best(items: Sequence[T], results: Callable[[T], Mapping[str, float]], rows:
     return found
 
 
-def _columns(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+def _columns(rows: Sequence[Row]) -> list[tuple[str, list[str] | list[Text]]]:
     """List a terminal's columns: what came of the jobs first, and what they differ in."""
     swept = swept_keys(rows)
     short = {key: key.rpartition(".")[2] for key in swept}
     if len(set(short.values())) < len(short):
         short = {key: key for key in swept}
     numbers = {name: [_cell(row.results.get(key)) for row in rows] for name, key in _SHOWN.items()}
-    statuses = [row.job.status if row.job.status == "finished" else f"[red]{row.job.status}" for row in rows]
-    columns = [
-        ("job", [escape(row.name) for row in rows]),
+    statuses = [Text(row.job.status, "" if row.job.status == "finished" else "red") for row in rows]
+    columns: list[tuple[str, list[str] | list[Text]]] = [
+        ("job", [row.name for row in rows]),
         *((name, numbers[name]) for name in ("MIG", "active")),
         ("status", statuses),
-        *((short[key], [escape(_rounded(row.keys.get(key, ""))) for row in rows]) for key in swept),
+        *((short[key], [_rounded(row.keys.get(key, "")) for row in rows]) for key in swept),
         *((name, numbers[name]) for name in ("rec", "KL", "UDR")),
         ("min", [f"{row.job.seconds / 60:.1f}" for row in rows]),
     ]
@@ -146,16 +152,16 @@ def terminal_table(rows: Sequence[Row], width: int) -> Table:
             table.add_column(name, overflow="fold")
         for cells in zip(*(cells for _, cells in columns), strict=True):
             table.add_row(*cells)
-        if Console(width=10_000).measure(table).maximum <= width:
+        if console(width=10_000).measure(table).maximum <= width:
             break
     return table
 
 
 def show_comparison(rows: Sequence[Row], sweep: Path) -> None:
     """Print the jobs and where their comparison is."""
-    console = Console()
-    console.print(terminal_table(rows, console.width))
-    console.print(f"Comparison: {sweep}/sweep.html", highlight=False, soft_wrap=True, markup=False)
+    terminal = console()
+    terminal.print(terminal_table(rows, terminal.width))
+    terminal.print(f"Comparison: {sweep}/sweep.html", soft_wrap=True)
 
 
 def _report(row: Row) -> str | None:

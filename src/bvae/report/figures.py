@@ -17,6 +17,7 @@ from bvae.evaluation.latent_table import caption
 from bvae.evaluation.numbers import signed
 from bvae.metrics import binned
 from bvae.metrics.arrays import is_continuous
+from bvae.received import intact
 from bvae.report.plots import GREY, INK, Plot, colour, plot
 from bvae.runs.metrics_table import Column, metrics_table
 
@@ -38,7 +39,7 @@ class _Line:
 
 def training_curves(path: Path, table: Sequence[LatentUnit] = ()) -> list[Plot]:
     """Draw the curves of a `metrics.csv`, those that it has; a unit is called what the latent table calls it."""
-    found = metrics_table(path)
+    found = intact(metrics_table, path) or {}
     layers = {name: name.rpartition("/")[2] for name in found if "/dead_features/" in name}
     wanted = [
         ("Reconstruction", "nats", {"train/reconstruction": "training", "val/reconstruction": "held out"}),

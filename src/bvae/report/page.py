@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bvae.evaluation import Evaluation
@@ -20,6 +19,7 @@ from bvae.evaluation.pictures import COLUMNS, TRAVERSAL_RANGE, columns_of
 from bvae.evaluation.scores import label_of
 from bvae.files import atomic_write
 from bvae.metrics import ACTIVE_BELOW
+from bvae.received import intact, read_yaml, text_of, texts
 from bvae.report import figures
 from bvae.report.strips import film, strip
 from bvae.runs import job as jobs
@@ -103,7 +103,7 @@ def title_of(run: Path) -> str:
 
 def _overrides(run: Path) -> list[str]:
     recorded = run / ".hydra" / "overrides.yaml"
-    return yaml.safe_load(recorded.read_text(encoding="utf-8")) if recorded.is_file() else []
+    return (intact(lambda path: texts(read_yaml(path)), recorded) or []) if recorded.is_file() else []
 
 
 def _about(run: Path, found: Evaluation) -> dict[str, str]:
@@ -126,19 +126,19 @@ def _configuration(folder: Path) -> tuple[dict[str, Any], str]:
     """Read the settings of a run's parts, and its whole configuration as YAML."""
     if not (folder / "config.yaml").is_file():
         return {}, ""
-    text = (folder / "config.yaml").read_text(encoding="utf-8")
-    flat = _flat(yaml.safe_load(text))
+    recorded = intact(read_yaml, folder / "config.yaml")
+    flat = _flat(recorded if isinstance(recorded, Mapping) else {})
     shown = {k: v for k, v in flat.items() if f"{k}.".startswith(tuple(f"{name}." for name in _SETTINGS))}
-    return {k: v for k, v in shown.items() if not str(v).startswith("${")}, text
+    return shown, intact(text_of, folder / "config.yaml") or ""
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")
         elif key == "_target_":
             flat[prefix.removesuffix(".")] = str(value).rpartition(".")[2]
-        elif not key.startswith("_") and value is not None:
-            flat[prefix + key] = value
+        elif not str(key).startswith("_") and value is not None:
+            flat[f"{prefix}{key}"] = value
     return flat

@@ -18,6 +18,7 @@ _STYLE = {
     "svg.fonttype": "none",  # text, that the page's font is used for
     "svg.hashsalt": "bvae",  # the same identifiers in each run
     "text.parse_math": False,  # a factor may have a $ in its name
+    "text.usetex": False,  # which a matplotlibrc in the current folder could ask for, and LaTeX is a program
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-import yaml
 from matplotlib.axes import Axes
 
 from bvae.evaluation.numbers import significant
 from bvae.evaluation.scores import label_of
 from bvae.report.plots import GREY, INK, Plot, colour, plot
+from bvae.runs.job import Study
 
 
 class Search(NamedTuple):
@@ -26,19 +25,14 @@ class Search(NamedTuple):
     settings: list[dict[str, Any]]  # of each trial: what it chose for each key
 
 
-def read(job: Path) -> Search | None:
-    """Read the study that a job belongs to; None for a sweep that is no search, or keeps none."""
-    record = job / ".hydra" / "hydra.yaml"
-    sweeper = yaml.safe_load(record.read_text(encoding="utf-8"))["hydra"]["sweeper"] if record.is_file() else {}
-    if "optuna" not in sweeper.get("_target_", "") or sweeper.get("storage") is None:
-        return None
+def read(kept: Study) -> Search:
+    """Read the trials of a study."""
     import optuna
 
-    study = optuna.load_study(study_name=sweeper["study_name"], storage=sweeper["storage"])
-    wanted = yaml.safe_load((job / ".hydra" / "config.yaml").read_text(encoding="utf-8"))["optimized_metric"]
+    study = optuna.load_study(study_name=kept.name, storage=kept.storage)
     values = [math.nan if trial.value is None else trial.value for trial in study.trials]
     return Search(
-        wanted,
+        kept.score,
         study.direction == optuna.study.StudyDirection.MAXIMIZE,
         [value if math.isfinite(value) else math.nan for value in values],  # of a score that isn't defined
         [dict(trial.params) for trial in study.trials],

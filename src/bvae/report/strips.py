@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bvae.received import damaged, intact
+
 _GAP = 3  # pixels between pictures of a strip
 _TINY = 20  # pixels of a picture in a thumbnail
 _COLUMNS, _ROWS = 7, 4  # of a thumbnail
@@ -37,16 +39,23 @@ def thumbnail(run: Path, units: Sequence[int]) -> str:
     rows = []
     for unit in units[:_ROWS]:
         path = run / "traversals" / f"unit_{unit}.gif"
-        if not path.is_file():
-            continue
-        with Image.open(path) as gif:
+        if path.is_file() and (row := intact(_frames, path)) is not None:
+            rows.append(row)
+    return _png(Image.fromarray(np.concatenate(rows))) if rows else ""
+
+
+def _frames(path: Path) -> np.ndarray:
+    """Lay frames of a traversal side by side, tiny."""
+    try:
+        with Image.open(path, formats=["GIF"]) as gif:
             there = getattr(gif, "n_frames", 1) // 2  # the rest leads back; a unit that moves nothing has one frame
             frames = []
             for at in np.linspace(0, there, _COLUMNS).round().astype(int):
                 gif.seek(int(at))
                 frames.append(np.asarray(gif.convert("RGB").resize((_TINY, _TINY), Image.Resampling.BOX)))
-        rows.append(np.concatenate(frames, axis=1))
-    return _png(Image.fromarray(np.concatenate(rows))) if rows else ""
+    except Exception as error:  # a damaged file raises whatever Pillow's reader stumbles over
+        raise damaged(path, repr(error)) from error
+    return np.concatenate(frames, axis=1)
 
 
 def _png(picture: Image.Image) -> str:

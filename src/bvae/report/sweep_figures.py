@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from bvae.evaluation.numbers import significant
 from bvae.evaluation.scores import label_of
+from bvae.received import intact
 from bvae.report.figures import averaged, steps_below
 from bvae.report.plots import INK, Plot, colour, plot
 from bvae.runs.metrics_table import metrics_table
@@ -108,7 +109,7 @@ def distributions(name: str, results: Mapping[str, Mapping[str, Sequence[float]]
 def curves(folders: Mapping[Path, str]) -> list[Plot]:
     """Lay the jobs' curves over one another, in one colour for each label that the folders map to."""
     labels = list(dict.fromkeys(folders.values()))
-    tables = {folder: metrics_table(folder / "metrics.csv") for folder in folders}
+    tables = {folder: intact(metrics_table, folder / "metrics.csv") or {} for folder in folders}
     plots = []
     for title, names in _CURVES.items():
         found = [(label, tables[folder][n]) for folder, label in folders.items() for n in names if n in tables[folder]]

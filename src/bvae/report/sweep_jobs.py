@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
+from bvae.data.arrays import opened
 from bvae.evaluation import scores
 from bvae.metrics import unsupervised_disentanglement_ranking
+from bvae.received import damaged, intact, text_of
 from bvae.runs import job as jobs
 from bvae.runs.job import Job
 from bvae.runs.metrics_table import metrics_table
+from bvae.terminal import shown
 
 TERMS = ("loss", "reconstruction", "kl")
 SEED = "seed"
@@ -67,20 +71,26 @@ def _read(folder: Path, name: str) -> Row:
     step, terms = _end(folder / "metrics.csv")
     units = None
     if (folder / "latents.csv").is_file():
-        with (folder / "latents.csv").open(newline="", encoding="utf-8") as file:
-            units = tuple(
-                (int(row["unit"]), row.get("name", "")) for row in csv.DictReader(file) if row["active"] == "True"
-            )
-    found = [score for score in scores.read_json(folder / "scores.json") if np.isfinite(score.value)]
+        units = intact(_units, folder / "latents.csv")
+    found = [score for score in intact(scores.read_json, folder / "scores.json") or [] if np.isfinite(score.value)]
     values = {score.name: score.value for score in found}
     return Row(
         folder, name, job, keys, step, terms, units, values, {score.name: score.higher_is_better for score in found}
     )
 
 
+def _units(path: Path) -> tuple[tuple[int, str], ...]:
+    """Read the active units of a `latents.csv`, with their names."""
+    try:
+        rows = list(csv.DictReader(StringIO(text_of(path), newline="")))
+        return tuple((int(row["unit"]), shown(row.get("name") or "")) for row in rows if row["active"] == "True")
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise damaged(path, repr(error)) from error
+
+
 def _end(path: Path) -> tuple[int | None, dict[str, float]]:
     """Read the last step and the final terms of a `metrics.csv`, those that the objective logs."""
-    table = metrics_table(path)
+    table = intact(metrics_table, path) or {}
     if "train/loss" not in table:
         return None, {}
     logged = [term for term in TERMS if f"train/{term}" in table]
@@ -93,8 +103,12 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
     seeded = [row for row in rows if SEED in row.keys and (row.folder / "codes.npz").is_file()]
     udr: dict[Path, float] = {}
     for group in settings_of(seeded).values():
-        codes = [_arrays(row.folder / "codes.npz") for row in group]
-        if len(group) > 1 and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes):
+        codes = [intact(_arrays, row.folder / "codes.npz") or {} for row in group]
+        if (
+            len(group) > 1
+            and all(codes)
+            and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes)
+        ):
             values = unsupervised_disentanglement_ranking(
                 [arrays["codes"] for arrays in codes],
                 # A model without an active unit has nothing to be ranked by, whatever its noise is like.
@@ -105,8 +119,16 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:  # a sweep may have more jobs than a process may have open files
-        return dict(file)
+    """Read a run's codes: the arrays that the ranking takes, and no others."""
+    found = {}
+    for key in ("codes", "factors", "kl"):
+        with opened(path, key) as array:
+            found[key] = array.read()
+        if found[key].dtype.kind not in "biuf":
+            raise damaged(path, f"{key!r} is {found[key].dtype}")
+    if found["codes"].shape != (len(found["factors"]), found["kl"].size):
+        raise damaged(path, "its arrays don't fit")
+    return found
 
 
 def swept_keys(rows: Sequence[Row]) -> dict[str, list[str]]:

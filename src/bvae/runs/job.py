@@ -9,12 +9,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from bvae.files import atomic_write, take_lock
+from bvae.files import atomic_write, open_to_lock, remove_partials, take_lock
+from bvae.received import check_links, damaged, intact, read_json, text_of, texts
 from bvae.runs.surroundings import commit, machine
+from bvae.terminal import shown
 
 _FILE = "job.json"
+_TEXTS = ("status", "error", "machine", "commit")
 SWEEP_RECORD = "multirun.yaml"  # Hydra's, in the folder of a sweep
+FOLDERS = (".hydra", "checkpoints", "traversals", "tensorboard")  # in a run's folder
+LEFT_BY_A_RUN = (
+    *("checkpoints/*.ckpt", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.json", "wandb.json", _FILE, "hparams.yaml"),
+    ".hydra/*.yaml",
+    *("report.html", "explorer.html", "latents.csv", "codes.npz"),
+    *("reconstructions.png", "traversals.png", "traversals.gif"),
+    *("traversals/unit_*.gif", "tensorboard/events.*"),
+)
+
+
+class Study(NamedTuple):
+    """Where Optuna keeps a search."""
+
+    storage: str  # the database's address
+    name: str
+    score: str  # that it optimizes
 
 
 @dataclass(frozen=True)
@@ -22,7 +42,7 @@ class Job:
     """A run's record."""
 
     overrides: tuple[str, ...]  # of its command
-    status: str  # running, finished, failed, or stopped by a signal; a killed run's stays at running
+    status: str  # running, finished, failed, or stopped by a signal; a killed run's stays at running; or damaged
     seconds: float = 0.0  # of all its segments
     error: str = ""  # in one sentence
     began: float = 0.0  # when its last segment did, in seconds since 1970
@@ -35,17 +55,28 @@ class Job:
 
 
 def read(folder: Path) -> Job | None:
-    """Read the record in a run's folder; None where there is none that can be read."""
+    """Read the record in a run's folder, with the status damaged if it can't be read; None if there is none."""
     try:
-        record = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        return Job(**{**record, "overrides": tuple(record["overrides"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_json(folder / _FILE)
+        kinds = {name: (str if name in _TEXTS else int | float) for name in record.keys() - {"overrides"}}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(record[name], kind)]:
+            raise damaged(folder / _FILE, f"{wrong[0]} is {record[wrong[0]]!r}")
+        told: dict[str, Any] = {name: shown(value) if name in _TEXTS else value for name, value in record.items()}
+        return Job(**told | {"overrides": tuple(texts(record.get("overrides")))})
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError) as error:
+        return Job((), "damaged", error=shown(error))
 
 
 def _write(folder: Path, record: Job) -> None:
     with atomic_write(folder / _FILE) as partial:
         partial.write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if what a run writes into its folder would be written elsewhere, by links, or block."""
+    check_links(folder, (*FOLDERS, ".lock", "*.log", "sweep.*", SWEEP_RECORD, "tensorboard/*", *LEFT_BY_A_RUN))
 
 
 @contextmanager
@@ -74,12 +105,22 @@ def recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Raise RuntimeError where another process is at work in the folder, as far as its file system has locks."""
+    """Raise RuntimeError where another process is at work in the folder, as far as its file system has locks.
+
+    What a killed process has left of files that it was writing is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("wb") as lock:
-        if not take_lock(lock.fileno()):
+    lock = open_to_lock(folder / ".lock")
+    try:
+        taken = take_lock(lock)
+        if taken is False:
             raise RuntimeError(f"another process is at work in {folder}: type another hydra.run.dir")
+        if taken:
+            for place in (folder, *(folder / name for name in FOLDERS)):
+                remove_partials(place)
         yield
+    finally:
+        os.close(lock)
 
 
 def jobs_of(sweep: Path) -> list[Path]:
@@ -101,4 +142,4 @@ def jobs_of(sweep: Path) -> list[Path]:
 
 def _is_of_a_sweep(folder: Path) -> bool:
     record = folder / ".hydra" / "hydra.yaml"
-    return record.is_file() and "\n  mode: MULTIRUN\n" in record.read_text(encoding="utf-8")
+    return record.is_file() and "\n  mode: MULTIRUN\n" in (intact(text_of, record) or "")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from bvae.received import damaged, text_of
+
+_MOST_ROWS = 1_000_000
 
 
 class Column(NamedTuple):
@@ -18,10 +24,40 @@ class Column(NamedTuple):
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read the columns and the rows of a `metrics.csv`, without a last line that is truncated."""
-    text = path.read_text(encoding="utf-8")
-    reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines(keepends=True))
-    return list(reader.fieldnames or ()), list(reader)
+    """Read the columns and the rows of a `metrics.csv`, without a last line that is truncated.
+
+    Raises ValueError for a file that is damaged otherwise.
+    """
+    text = text_of(path)
+    reader = csv.DictReader(StringIO(text[: text.rfind("\n") + 1], newline=""))
+    rows: list[dict[str, str]] = []
+    try:
+        for row in reader:
+            if len(rows) == _MOST_ROWS:
+                raise ValueError(f"it has more than {_MOST_ROWS:,} rows")
+            if None in row or None in row.values():
+                raise ValueError("it has another number of columns")
+            int(row["step"])
+            [float(value) for value in row.values() if value]
+            rows.append(row)
+    except (csv.Error, KeyError, ValueError) as error:
+        raise damaged(path, f"line {reader.line_num}: {error!r}") from error
+    return list(reader.fieldnames or ()), rows
+
+
+def lost_rows(rows: Sequence[Mapping[str, str]], step: int, every: int) -> list[tuple[int, int]]:
+    """Find the first and the last step of each stretch of a training whose rows a `metrics.csv` lacks.
+
+    Args:
+        rows: the file's.
+        step: that the training has come to.
+        every: the steps between two rows, now; a stretch of the training may have been logged at other intervals.
+    """
+    logged = sorted({steps_done(row) for row in rows if row.get("train/loss")})
+    ends = [0, *logged, step]
+    gaps = [end - start for start, end in pairwise(ends)]
+    usual = [max([every, *gaps[max(n - 1, 0) : n], *gaps[n + 1 : n + 2]]) for n in range(len(gaps))]
+    return [(start + 1, end) for start, end, gap, most in zip(ends, ends[1:], gaps, usual, strict=False) if gap > most]
 
 
 def steps_done(row: Mapping[str, str]) -> int:

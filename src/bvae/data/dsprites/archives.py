@@ -27,7 +27,8 @@ from bvae.data.dsprites.render import (
     render_all,
     unpack,
 )
-from bvae.files import atomic_write, progress
+from bvae.files import atomic_write
+from bvae.terminal import progress
 
 IMAGES_SHAPE = (NUM_IMAGES, IMAGE_SIZE, IMAGE_SIZE)
 _POSSIBLE_VALUES = (np.ones(1), np.arange(1.0, 4.0), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)  # colour's first

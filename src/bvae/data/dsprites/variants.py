@@ -20,6 +20,7 @@ from bvae.data.dsprites.image_set import CARD, DSprites, Source, unpack
 from bvae.data.dsprites.render import IMAGE_BYTES, IMAGE_SIZE
 from bvae.data.folder import eight_bits
 from bvae.data.image_set import Card
+from bvae.received import PICTURES, check_regular
 
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
 _POOL = 2**22  # uniforms that images take their noise from
@@ -177,7 +178,8 @@ class ScreamDSprites(_Variant):
 def _read(path: Path) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8, scaled down to fit 350×274."""
     try:
-        with Image.open(path) as opened:
+        check_regular(path)
+        with Image.open(path, formats=PICTURES) as opened:
             picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise ValueError(f"data.background={path} can't be read as a picture, a PNG or JPEG: {error}") from error
