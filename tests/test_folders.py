@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, read_write
 
-from bvae.app import resume, sweeps
+from bvae.app import recorded, resume, sweeps
 from bvae.app.errors import InputError
-from bvae.app.resume import take_changes, with_absolute_paths
+from bvae.app.recorded import with_absolute_paths
+from bvae.app.resume import take_changes
 from bvae.app.sweeps import find_sweep, with_study
 from bvae.runs.job import jobs_of
 
@@ -113,19 +115,25 @@ def test_a_sweeps_folder_may_have_any_name_and_lie_at_any_depth(tmp_path):
 @cache
 def complete(*overrides: str):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", [*overrides, "hydra.runtime.output_dir=here"], return_hydra_config=True)
+        where = ["hydra.runtime.output_dir=/typed/here/run", "hydra.runtime.cwd=/typed/here"]
+        return compose("config", [*overrides, *where], return_hydra_config=True)
+
+
+def command(*overrides: str):
+    """Compose like train.py."""
+    cfg = complete(*overrides).copy()
+    HydraConfig.instance().set_config(cfg.copy())
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    return cfg
 
 
 @pytest.fixture
 def composed():
-    """Compose like train.py."""
+    """Compose and resolve like train.py."""
 
     def configuration(*overrides: str):
-        cfg = complete(*overrides).copy()
-        HydraConfig.instance().set_config(cfg.copy())
-        OmegaConf.set_struct(cfg, False)
-        del cfg["hydra"]
-        return cfg
+        return recorded.resolved(command(*overrides))
 
     yield configuration
     HydraConfig.instance().cfg = None
@@ -138,7 +146,7 @@ def leave(folder: Path, cfg, overrides: list[str], status: str = "finished") -> 
     (folder / "checkpoints" / "last.ckpt").touch()
     (folder / "metrics.csv").write_text("step\n1\n")
     (folder / "mine.txt").touch()
-    resume.record(folder, cfg, overrides)
+    recorded.record(folder, cfg, overrides)
     ended(folder, status)
 
 
@@ -170,7 +178,7 @@ def test_a_folder_belongs_to_one_configuration(composed, tmp_path):
 
 
 def test_a_run_that_failed_before_it_trained_may_be_corrected(composed, tmp_path):
-    resume.record(tmp_path, composed("data.batch_size=2000000"), [])
+    recorded.record(tmp_path, composed("data.batch_size=2000000"), [])
     ended(tmp_path, "running")  # killed
     with pytest.raises(InputError, match="of another run"):
         resume.resumes(tmp_path, composed(), may_change=False)
@@ -230,14 +238,14 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
     leave(tmp_path, composed(*words), words)
     own = ["loss.beta_end=8", "scheduler.milestones=[9]", "trainer.precision=32-true", "++trainer.gradient_clip_val=1"]
     typed = [f"run={tmp_path}", *own, "trainer.accelerator=cpu", "hydra.verbose=true"]
-    assert take_changes(typed) == [typed[0], "hydra.verbose=true"]
+    assert take_changes(typed) == [typed[0], "logger=wandb", "hydra.verbose=true"]
     assert resume.changes == [*own, "trainer.accelerator=cpu"]
     composed()
     for _ in range(2):  # typed again by a scheduler
-        cfg = resume.configuration_of(tmp_path, resume.changes)
+        cfg = resume.configuration_of(tmp_path, resume.changes, command())
         assert (cfg.loss.beta_end, cfg.loss.beta_start, cfg.scheduler.milestones) == (8, 60, [9])
         assert (cfg.trainer.precision, cfg.trainer.gradient_clip_val) == ("32-true", 1)
-        resume.record(tmp_path, cfg, resume.own_overrides())
+        recorded.record(tmp_path, cfg, resume.own_overrides())
     assert resume.own_overrides() == [*words, *own, "trainer.accelerator=cpu"]
     assert HydraConfig.get().runtime.choices.loss == "annealed"
 
@@ -255,13 +263,14 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
         ("init_from=x", "was begun with init_from=None"),
         ("optimizer._target_=torch.optim.SGD", "was begun with optimizer._target_=torch.optim.Adam"),
         ("overwrite=true", "was begun with overwrite=False"),
+        ("model.latent_dim=4", "is resumed with its own architecture and latent size: leave out model.latent_dim=4"),
     ],
 )
 def test_what_a_run_cannot_take_is_refused(word, message, composed, tmp_path):
     leave(tmp_path, composed(), [])
     composed()
     with pytest.raises(InputError, match=message):
-        resume.configuration_of(tmp_path, [word])
+        resume.configuration_of(tmp_path, [word], command())
 
 
 def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed(composed, tmp_path):
@@ -273,16 +282,58 @@ def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed
     with pytest.raises(
         InputError, match=f"names {typed}, which no file of .*: where you trust it, add {typed} to the command"
     ):
-        resume.configuration_of(tmp_path, [])
-    assert resume.configuration_of(tmp_path, [typed]) == cfg
+        resume.configuration_of(tmp_path, [], command())
+    assert resume.configuration_of(tmp_path, [typed], command()).callbacks == cfg.callbacks
 
 
-def test_what_a_folder_of_an_earlier_version_names_is_called_as_today(tmp_path):
-    (tmp_path / ".hydra").mkdir()
-    earlier = {"x": {"_target_": "bvae.callbacks.MetricsFile"}, "y": {"least_deviation": 0.1, "_target_": "mine.Loss"}}
-    (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(earlier))
-    now = {"x": {"_target_": "bvae.loggers.MetricsFile"}, "y": {"min_std": 0.1, "_target_": "mine.Loss"}}
-    assert resume.recorded_configuration(tmp_path) == now
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("callbacks.pictures.folder", "/elsewhere", "is outside of the run's folder"),
+        ("callbacks.pictures.folder", "pictures", "is outside of the run's folder"),
+        ("callbacks.pictures.more", "a/../../b", "is outside of the run's folder"),
+        ("callbacks.pictures.more", "~/x", "is outside of the run's folder"),
+        ("callbacks.pictures.more", "C:\\x", "is outside of the run's folder"),
+        ("callbacks.pictures._args_", ["outputs/latest/checkpoints"], "has no name, which tells what it is for"),
+        ("callbacks.checkpoint.filename", "{step].item.__doc__[5]}", "isn't a name with {step} and the like in it"),
+        ("callbacks.checkpoint.filename", "{step[", "isn't a name with {step} and the like in it"),
+        ("callbacks.checkpoint.filename", "../x-{step}", "isn't a name with {step} and the like in it"),
+        ("callbacks.checkpoint._target_", "lightning.pytorch.callbacks.OnExceptionCheckpoint", "which no file of"),
+        ("data.images", {"_target_": "bvae.loggers.WandbRun", "save_dir": "x"}, "which no file of"),
+        ("data.images.save_dir", "/elsewhere", "is outside of the run's folder"),
+        ("data.images.source.url", "file:/dev/zero", "is an address"),
+        ("data.path", "memory::x", "is an address"),
+        ("model.encoder.x", "https://example.org/x", "is an address"),
+        ("compile", "${oc.env:HOME}", "has an interpolation"),
+    ],
+)
+def test_a_record_names_no_place_and_no_address_but_its_own(key, value, said, composed, tmp_path):
+    cfg = composed()
+    for name in ("checkpoint", "resume"):
+        cfg.callbacks[name].filename = "best-{val/loss:.2f}-{step:06d}"  # of a user's own
+    leave(tmp_path, cfg, [])
+    composed()
+    assert resume.configuration_of(tmp_path, [], command()).trainer.default_root_dir == "/typed/here/run"
+    record = tmp_path / ".hydra" / "config.yaml"
+    tree = yaml.safe_load(record.read_text())
+    node = tree
+    for name in key.split(".")[:-1]:
+        node = node.setdefault(name, {})
+    node[key.rpartition(".")[2]] = value
+    record.write_text(yaml.safe_dump(tree))
+    composed()
+    with pytest.raises(InputError, match=re.escape(said)):
+        resume.configuration_of(tmp_path, [], command())
+
+
+def test_where_a_run_keeps_checkpoints_is_never_left_to_the_current_folder(composed, tmp_path):
+    leave(tmp_path, composed(), [])
+    record = tmp_path / ".hydra" / "config.yaml"
+    tree = yaml.safe_load(record.read_text())
+    del tree["trainer"]["default_root_dir"]
+    record.write_text(yaml.safe_dump(tree))
+    composed()
+    assert resume.configuration_of(tmp_path, [], command()).trainer.default_root_dir == "/typed/here/run"
 
 
 def test_run_goes_on_with_one_run():

@@ -12,9 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "bvae"
-SMALL = {"checks", "files"}  # which everybody may import
+SMALL = {"checks", "files", "received", "terminal"}  # which everybody may import
 ALLOWED = {
     "app": {
+        "data",
         "callbacks",
         "captured",
         "checkpoints",

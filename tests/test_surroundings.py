@@ -20,11 +20,11 @@ from runs import SHORT, offline_runs, run_folder
 from torch.utils.data import DataLoader, TensorDataset
 
 from bvae.app import interrupts, processes, sweeps
-from bvae.app.terminal import interruptible
 from bvae.app.train import after_divergence
 from bvae.architectures import MLPDecoder, MLPEncoder
 from bvae.callbacks import GracefulInterrupt
 from bvae.losses import ELBO
+from bvae.terminal import interruptible
 from bvae.training import Training
 
 ROOT = Path(__file__).parents[1]
@@ -80,10 +80,20 @@ def test_every_text_file_is_utf8():
                 assert binary or "encoding" in [keyword.arg for keyword in node.keywords], f"{path}:{node.lineno}"
 
 
+def test_all_that_is_printed_passes_one_place():
+    package = ROOT / "src" / "bvae"
+    for path in package.rglob("*.py"):
+        if path in (package / "terminal.py", package / "data" / "__main__.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            assert called not in ("print", "Console"), f"{path}:{node.lineno}: use say() or console() of bvae.terminal"
+
+
 def test_an_output_that_is_lost_or_lacks_a_letter_costs_nothing():
     program = """if True:
         import os, sys
-        from bvae.app.terminal import spare
+        from bvae.terminal import spare
         spare()
         spare()
         print("β", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bvae.app.targets import check_targets, import_own
+from bvae.app.errors import InputError, _refuse
+from bvae.app.targets import check_targets, find_own, import_own
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.checkpoints.recipes import build, describe
 from bvae.losses import Beta
@@ -62,6 +65,59 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not(evil, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ([], False),
+        (["loss._target_=mine.Loss"], True),
+        (["+callbacks.x._target_='mine.Callback'", "run=elsewhere"], True),
+        (["--config-dir", "conf"], True),
+        (["hydra.searchpath=[file://conf]"], True),
+        (["loss._target_=torch.nn.Linear"], False),
+        (["loss._target_=json.loads"], False),  # which is there
+        (["loss._target_=mine.Loss", "run=."], False),
+        (["loss._target_=mine.Loss", "run=.."], False),
+        (["loss._target_=mine.Loss", "checkpoint=../checkpoints/last.ckpt"], False),
+        (["loss._target_=mine.Loss", "++init_from=.."], False),
+        (["loss._target_=mine.Loss", "hydra.run.dir=../below/../below"], False),
+        (["loss._target_=mine.Loss", "-m", "sweep=.."], False),
+        (["--config-dir"], False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_current_folder_is_searched_only_for_what_is_named_and_never_in_a_run(typed, found, tmp_path, monkeypatch):
+    here = tmp_path / "run" / "below"
+    (here / "conf").mkdir(parents=True)
+    (here / "conf" / "own.yaml").write_text("_target_: mine.Loss\n")
+    if not found:
+        (tmp_path / "run" / ".hydra").mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(argparse.ArgumentParser, "error", _refuse)
+    find_own(typed)
+    assert (str(here) in sys.path) == found
+
+
+@pytest.mark.parametrize("name", ["matplotlibrc", "wandb/settings", ".wandb/settings"])
+def test_what_libraries_read_in_the_current_folder_is_refused_in_a_run(name, tmp_path, monkeypatch):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    find_own(["run=elsewhere"])
+    with pytest.raises(InputError, match=f"{name} would be followed in a run's folder: remove it, or start elsewhere"):
+        find_own(["run=."])
+
+
+@pytest.mark.parametrize("name", ["outputs", "outputs/latest", "wandb", "multirun", "evaluations", "data", "optuna.db"])
+def test_nothing_is_written_through_a_link_in_the_current_folder_of_a_run(name, tmp_path, monkeypatch):
+    here = tmp_path / "run"
+    (here / name).parent.mkdir(parents=True)
+    (here / name).symlink_to(tmp_path / "gone")
+    monkeypatch.chdir(here)
+    with pytest.raises(InputError, match=f"{name} is a link that leads out of .*, or start elsewhere"):
+        find_own([f"run={here}"])
+
+
+@pytest.mark.parametrize(
     "target",
     [
         "os.system",
@@ -71,6 +127,9 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not(evil, tmp_path):
         "bvae.checkpoints.recipes.build",
         "torch.optim.lr_scheduler.partial",
         "lightning.pytorch.plugins.CheckpointIO",
+        "lightning.pytorch.callbacks.BatchSizeFinder",
+        "lightning.pytorch.loggers.TensorBoardLogger",
+        "bvae.loggers.WandbRun",
         "hydra.utils.call",
         ["os.system"],
     ],
@@ -84,7 +143,6 @@ def test_a_configuration_has_nothing_called_that_nobody_named(target, evil):
 
 def test_what_conf_names_its_fellows_and_what_is_typed_is_known():
     for target in (
-        "bvae.loggers.wandb_settings",
         "torch.nn.ReLU",
         "torch.optim.lr_scheduler.CosineAnnealingLR",
         "lightning.pytorch.callbacks.EarlyStopping",  # as the folders of earlier versions name its module

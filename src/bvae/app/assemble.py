@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -13,16 +14,16 @@ from typing import Any
 import torch
 from hydra.utils import get_method, instantiate, to_absolute_path
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 from torch import Tensor
 
-from bvae.app import processes, resume
+from bvae.app import processes, recorded, resume
 from bvae.app.targets import import_own
 from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
+from bvae.checkpoints.files import weights_of as stored_weights
 from bvae.checkpoints.load import load
 from bvae.checkpoints.recipes import describe
 from bvae.checks import finite, integer, not_negative, positive, steps
@@ -30,6 +31,7 @@ from bvae.evaluation import Scoring
 from bvae.evaluation.scores import names_of
 from bvae.loggers import rewind, wandb_run_of
 from bvae.model import VAE
+from bvae.terminal import say
 from bvae.training import Training
 
 log = logging.getLogger(__name__)
@@ -71,17 +73,20 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def assemble(cfg: DictConfig, resumes: bool) -> Run:
+def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = None) -> Run:
     """Build everything that a configuration describes; raises whatever the parts raise.
 
     Args:
         cfg: the configuration.
         resumes: whether the run is resumed from the newest checkpoint in its folder.
+        typed: of a recorded configuration, the keys that the command names.
     """
     output = Path(cfg.output_dir)
     seed_everything(integer("seed", cfg.seed, at_least=0, at_most=2**32 - 1), workers=True, verbose=False)
     check_numbers(cfg)
-    datamodule = make(resume.with_absolute_paths(cfg.data))
+    datamodule = make(cfg.data)
+    if typed is not None:
+        recorded.use_own_cache(datamodule, typed)
     image_set = getattr(datamodule, "image_set", None)
     shape = None if image_set is None else image_set.shape
     parts = {part: for_images(cfg.model[part], shape) for part in ("encoder", "decoder")}
@@ -118,7 +123,11 @@ def assemble(cfg: DictConfig, resumes: bool) -> Run:
     ]
     processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
     shows_progress = any(isinstance(callback, ProgressBar) for callback in callbacks.values())  # else Lightning's comes
-    own = {"callbacks": list(callbacks.values()), "logger": loggers, "plugins": [AtomicCheckpointIO()]}
+    for callback in callbacks.values():
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # Lightning would ask the first logger
+            callback.dirpath = str(output / "checkpoints")
+    folders = {output / "checkpoints", *(Path(c.dirpath) for c in callbacks.values() if getattr(c, "dirpath", None))}
+    own = {"callbacks": list(callbacks.values()), "logger": loggers, "plugins": [AtomicCheckpointIO(folders)]}
     trainer = make(cfg.trainer, **own, **({} if shows_progress else {"enable_progress_bar": False}))
     if cfg.get("capture"):
         Captured(training)
@@ -146,19 +155,13 @@ def loss_for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) 
         return make(node)
     likelihood = for_images(node.likelihood, image_shape)
     if image_shape is not None and image_shape[0] > 1 and processes.is_first():
-        print(f"Likelihood of the pixels, in colour: {type(likelihood).__name__}; loss/likelihood=… chooses another")
+        say(f"Likelihood of the pixels, in colour: {type(likelihood).__name__}; loss/likelihood=… chooses another")
     return make(node, likelihood=likelihood)
 
 
 def scoring_of(cfg: DictConfig) -> Scoring:
     """Build the scores that a configuration chooses."""
-    try:
-        metrics = make(cfg.metrics)
-    except InterpolationResolutionError as error:
-        raise ValueError(
-            "metrics.every_image takes scores from metrics.sample, which lacks them: callbacks.pictures.metrics=null "
-            "does without scores before the end, metrics=none without any"
-        ) from error
+    metrics = make(cfg.metrics)
     since = metrics.get("encode_every_image_from")
     if since is not None:
         since = integer("metrics.encode_every_image_from", since, at_least=0)
@@ -198,7 +201,7 @@ def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, A
     """
     output = Path(cfg.output_dir)
     checkpoint, step = newest(output / "checkpoints")
-    if not same_shapes(read(checkpoint)["state_dict"], training):
+    if not same_shapes(stored_weights(read(checkpoint), checkpoint), training):
         own = [word for word in resume.changes if "model" in word or "loss" in word]  # a loss may have a network too
         changes = " ".join(own) or "what changes the model"
         raise ValueError(f"{output} is resumed with its own architecture and latent size: leave out {changes}")
@@ -206,8 +209,8 @@ def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, A
         raise ValueError(f"trainer.max_steps={cfg.trainer.max_steps} is behind {checkpoint}, step {step:,}")
     wandb_run, remark = wandb_run_of(output, cfg.logger.get("mode"), "continuation of")
     if processes.is_first():
-        rewind(output / "metrics.csv", step, ends=step == cfg.trainer.max_steps)
-        print(f"Resuming from step {step:,}: {checkpoint}", *filter(None, [remark]), sep="\n")
+        rewind(output / "metrics.csv", step, step == cfg.trainer.max_steps, cfg.trainer.log_every_n_steps)
+        say(f"Resuming from step {step:,}: {checkpoint}", *filter(None, [remark]))
     return checkpoint, wandb_run
 
 

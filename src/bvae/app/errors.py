@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bvae.app import interrupts
-from bvae.app.terminal import interruptible, spare
+from bvae.terminal import ShownFilter, interruptible, shown, spare
 
 # The configuration's folder: in the package, to which a checkout links it unless the file system has no links.
 _PACKAGED = Path(__file__).parents[1] / "conf"
@@ -71,6 +71,8 @@ def job(log: logging.Logger) -> Iterator[None]:
     Then the program ends with status 1 or, in a sweep, JobError lets the other jobs run.
     """
     spare()  # the processes that a launcher starts come here first
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(ShownFilter())
     if in_sweep() and interrupts.asked() is not None:
         raise JobError
     try:
@@ -108,12 +110,13 @@ def run_app(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to us in place of printing them
     argparse.ArgumentParser.error = _refuse  # type: ignore[method-assign,assignment]  # Hydra's parser would print its usage
     spare()
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a person's own modules, which an installed program wouldn't find
     try:
         with interruptible():
-            arguments = [_expanded(argument) for argument in sys.argv[1:]]
-            sys.argv[1:] = prepare(normalized(arguments, CONF))
+            arguments = normalized([_expanded(argument) for argument in sys.argv[1:]], CONF)
+            from bvae.app.targets import find_own  # late, as it takes its sentences from here
+
+            find_own(arguments)
+            sys.argv[1:] = prepare(arguments)
             try:
                 main()
             finally:
@@ -129,7 +132,7 @@ def run_app(
         error = raised.__cause__ if str(raised).startswith("Unable to configure handler") else raised
         if _WANTS_TRACE or not (isinstance(error, (InputError, OSError)) or _is_hydras(raised)):
             raise
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {sentence(error)}")
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {shown(sentence(error))}")
 
 
 def _expanded(argument: str) -> str:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from bvae.app.terminal import interruptible
+from bvae.terminal import interruptible, say
 
 with interruptible():
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig, OmegaConf
 
-    from bvae.app import resume
+    from bvae.app import recorded, resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
-    from bvae.app.targets import check_targets, import_own
+    from bvae.app.targets import import_own
+    from bvae.runs.job import check_folder
     from bvae.runs.latest import folder_of
 
 if TYPE_CHECKING:
@@ -49,11 +51,13 @@ def with_the_runs_keys(arguments: list[str]) -> list[str]:
 
 
 def checked_run(key: str, path: Path) -> Path:
-    """Check that a folder, which the command names by this key, is a run's and has its last checkpoint."""
+    """Check that a folder, which the command names by this key, is a run's with a last checkpoint and no links out."""
     if not (path / ".hydra" / "config.yaml").is_file():
         raise InputError(f"{key}={path} is not a run's folder: it has no .hydra/config.yaml")
     if not (path / "checkpoints" / "last.ckpt").is_file():
         raise InputError(f"{key}={path} has no checkpoints/last.ckpt: evaluate.py checkpoint=… takes another")
+    with input_errors():
+        check_folder(path)
     return path
 
 
@@ -65,16 +69,17 @@ def typed() -> list[str]:
 def data_of(run: Path, cfg: DictConfig) -> DictConfig:
     """Take the data that the command chooses, else the run's own from its folder with the keys that it names.
 
-    Raises ValueError where it would have something called that neither `conf/` nor the command names.
+    Raises ValueError where it would call, write to or ask something that neither `conf/` nor the command names.
     """
     if resume.value_of("data", typed()) is not None:
-        return cfg.data
-    config = resume.recorded_configuration(run)
-    words = [word for word in typed() if word.startswith("data.")]
-    config = OmegaConf.merge(config, OmegaConf.from_dotlist(words))
-    targets = [word.partition("=")[2] for word in words if word.partition("=")[0].endswith("_target_")]
-    check_targets({"data": OmegaConf.to_container(config.data, resolve=True)}, resume.conf_folders(), targets)
-    return config.data
+        return recorded.with_absolute_paths(cfg.data)
+    words = dict(word.partition("=")[::2] for word in typed() if word.startswith("data."))
+    config = recorded.read(run, run.absolute())
+    config = OmegaConf.create({"data": config.get("data"), "output_dir": config.output_dir})
+    config = OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={value}" for key, value in words.items()]))
+    data = recorded.with_absolute_paths(config.data)
+    recorded.check(OmegaConf.create({"data": data}), resume.conf_folders(), words)
+    return data
 
 
 def writable(folder: Path) -> Path:
@@ -87,11 +92,18 @@ def writable(folder: Path) -> Path:
         raise InputError(f"{folder} can't be written to, {error.strerror}: choose another output_dir=…") from error
 
 
-def served(data: DictConfig) -> LightningDataModule:
-    """Build the data module of a configuration, ready to serve."""
+def served(data: DictConfig, typed: Collection[str] | None = None) -> LightningDataModule:
+    """Build the data module of a configuration, ready to serve.
+
+    Args:
+        data: the configuration.
+        typed: of a recorded one, the keys that the command names.
+    """
     from bvae.app.assemble import make
 
-    datamodule = make(resume.with_absolute_paths(data))
+    datamodule = make(data)
+    if typed is not None:
+        recorded.use_own_cache(datamodule, typed)
     datamodule.prepare_data()
     datamodule.setup()
     return datamodule
@@ -121,6 +133,7 @@ def evaluate(cfg: DictConfig) -> None:
             is_own = kind == "run" and all(resume.value_of(key, typed()) is None for key in ("data", "data.path"))
             default = path if is_own else Path(f"evaluations/{datetime.now():%Y-%m-%d/%H-%M-%S-%f}")
             output = writable(Path(cfg.output_dir or default))
+            check_folder(output)
             cfg.output_dir = str(output)  # where a logger's files go too
             scoring = scoring_of(cfg)
             vae, step = None, 0
@@ -135,7 +148,10 @@ def evaluate(cfg: DictConfig) -> None:
                 named = checkpoint.relative_to(path).as_posix() if is_own else str(checkpoint.resolve())
                 read_from = {"checkpoint": named, "step": step}
                 vae.to("cuda" if torch.cuda.is_available() else "cpu")
-                datamodule = served(data_of(path, cfg) if kind == "run" else cfg.data)
+                if kind == "run":
+                    datamodule = served(data_of(path, cfg), resume.typed(typed()))
+                else:
+                    datamodule = served(recorded.with_absolute_paths(cfg.data))
             arguments, remark = wandb_run_of(path, cfg.logger.get("mode"))
             for key in ("name", "group"):
                 if cfg.logger.get(key):  # typed
@@ -170,11 +186,10 @@ def evaluate(cfg: DictConfig) -> None:
             explore(output / "explorer.html", [Explored(title_of(path), vae, found.table)], datamodule)
         evaluation.show(found, output)
         if remark and loggers:
-            print(remark)
+            say(remark)
         exit_code = 0
     finally:
-        for line in finish_wandb(exit_code):
-            print(line)
+        say(*finish_wandb(exit_code))
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from bvae.app.terminal import interruptible
+from bvae.terminal import interruptible, say
 
 with interruptible():
     import hydra
@@ -14,8 +14,9 @@ with interruptible():
 
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
-    from bvae.app.evaluate import checked_run, data_of, served, with_the_runs_keys
+    from bvae.app.evaluate import checked_run, data_of, served, typed, with_the_runs_keys
     from bvae.app.targets import import_own
+    from bvae.runs.job import check_folder
     from bvae.runs.latest import folder_of
 
 log = logging.getLogger("explore")
@@ -39,13 +40,14 @@ def explore(cfg: DictConfig) -> None:
     quiet()
     with input_errors():
         import_own(resume.conf_folders())
-        datamodule = served(data_of(runs[0], cfg))
+        check_folder(path.parent)
+        datamodule = served(data_of(runs[0], cfg), resume.typed(typed()))
         models = []
         for run in runs:
             vae = load(run / "checkpoints" / "last.ckpt")
             models.append(report.Explored(report.title_of(run), vae, evaluation.units_of(vae, datamodule)))
         report.explore(path, models, datamodule)
-    print(f"Explorer: {path}")
+    say(f"Explorer: {path}")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="explore")

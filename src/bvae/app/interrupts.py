@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from types import FrameType
 
+from bvae.terminal import say
+
 _SAID = {
     signal.SIGINT: "Ctrl-C: the jobs under way end with this step, save and draw; once more kills them",
     signal.SIGTERM: "SIGTERM: the jobs under way save a checkpoint and end",
@@ -27,7 +29,7 @@ def _remember(signum: int, frame: FrameType | None = None) -> None:
     global _asked
     _asked = signal.Signals(signum)
     signal.signal(signum, signal.default_int_handler if _asked == signal.SIGINT else signal.SIG_DFL)
-    print(_SAID[_asked])
+    say(_SAID[_asked])
 
 
 @contextmanager

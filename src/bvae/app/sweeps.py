@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from hydra._internal.utils import get_args_parser  # Hydra's own reading of a command: which words are overrides
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -18,7 +17,9 @@ from omegaconf import DictConfig
 from bvae.app import interrupts
 from bvae.app.errors import InputError, as_typed, override, program
 from bvae.app.resume import clear, of_the_jobs, value_of
-from bvae.runs.job import SWEEP_RECORD, jobs_of
+from bvae.received import check_links, read_yaml, texts
+from bvae.runs.job import SWEEP_RECORD, Study, jobs_of
+from bvae.terminal import shown
 
 _OF_HOW_IT_IS_RUN = tuple(f"hydra.sweeper.{key}=" for key in ("n_trials", "n_jobs", "max_failure_rate", "storage"))
 
@@ -30,9 +31,14 @@ class SweepFolder(Callback):
     """
 
     path: ClassVar[Path | None] = None
+    study: ClassVar[Study | None] = None  # of a search, as this command names it
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
+        try:
+            check_links(folder)
+        except ValueError as error:
+            sys.exit(f"{os.path.basename(sys.argv[0])}: {shown(error)}")
         begun = jobs_of(folder)
         if config.overwrite is True:
             for job in begun:
@@ -41,12 +47,15 @@ class SweepFolder(Callback):
             is_search = config.hydra.runtime.choices.get("hydra/sweeper") != "basic"
             before = _recorded(folder / SWEEP_RECORD) if (folder / SWEEP_RECORD).is_file() else []
             if is_search or before != of_the_jobs(config.hydra.overrides.task):
-                what = f"another sweep, {' '.join(before)}" if before else "another search or sweep"
+                what = f"another sweep, {shown(' '.join(before))}" if before else "another search or sweep"
                 sys.exit(
                     f"{os.path.basename(sys.argv[0])}: hydra.sweep.dir={folder} holds the jobs of {what}: choose "
                     "another folder, or overwrite=true to start over in it"
                 )
         SweepFolder.path = folder
+        sweeper = config.hydra.sweeper
+        if "optuna" in sweeper._target_ and sweeper.storage is not None:
+            SweepFolder.study = Study(sweeper.storage, sweeper.study_name, config.optimized_metric)
         launcher = config.hydra.launcher.get("through") or config.hydra.launcher  # see `bvae.app.together`
         if "joblib" in launcher._target_:
             interrupts.hand_on()
@@ -122,6 +131,8 @@ def with_study(arguments: Sequence[str]) -> list[str]:
 
 
 def _recorded(path: Path) -> list[str]:
-    """Read a sweep's overrides; [] of a torn file."""
-    record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return of_the_jobs(record["hydra"]["overrides"]["task"]) if isinstance(record, dict) else []
+    """Read a sweep's overrides; [] of a damaged file."""
+    try:
+        return of_the_jobs(texts(read_yaml(path)["hydra"]["overrides"]["task"]))
+    except (KeyError, TypeError, ValueError):
+        return []

@@ -5,65 +5,110 @@ A folder may come from anybody, and Hydra imports and calls whatever a `_target_
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser  # Hydra's own reading of a command: which words are overrides
+
+from bvae.app.errors import CONF, InputError, as_typed
+from bvae.received import check_links
+
 _TARGET = re.compile(r"""_target_["']?\s*:\s*["']?([\w.]+)""")
-# What the folders of runs of earlier versions name, targets and keys, and what it is called now.
-_EARLIER = "lightning.pytorch.callbacks.ModelCheckpoint"
-_RENAMED = {
-    "bvae.callbacks.MetricsFile": "bvae.loggers.MetricsFile",
-    "bvae.callbacks.WandbRun": "bvae.loggers.WandbRun",
-    "bvae.callbacks.wandb_settings": "bvae.loggers.wandb_settings",
-    "bvae.data.ImageDataModule": "bvae.data.ImagesDataModule",
-    "least_deviation": "min_std",
-}
-_ALWAYS_THERE = ("bvae", "lightning", "sklearn", "torch")
-
-
-def renamed(text: str) -> str:
-    """Rename what a configuration file of an earlier version names."""
-    for before, now in _RENAMED.items():
-        text = re.sub(rf"\b{re.escape(before)}\b", now, text)
-    return text
+# Lightning's callbacks that write into the run's folder alone, and print nothing; its loggers, say, call servers.
+_CALLBACKS = ("EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "StochasticWeightAveraging", "Timer")
+_LIGHTNINGS = {f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS}
+_NEVER_RECORDED = ("bvae.app.sweeps.", "bvae.loggers.", "hydra_plugins.", "lightning.pytorch.loggers.")
+_LEFT_HERE = ("outputs", "outputs/*", "multirun", "evaluations", "explorers", "data", "wandb", ".wandb", "*.db")
+_NAMES_A_RUN = re.compile(r"\+*(run2?|sweep|init_from|checkpoint|codes|hydra\.(run|sweep)\.dir)=")
+_ALWAYS_THERE = ("bvae", "hydra_plugins", "lightning", "sklearn", "torch")
 
 
 def check_targets(tree: Any, conf: Sequence[Path], named: Collection[str] = ()) -> None:
     """Raise ValueError for a target that isn't known; nothing is imported because the configuration names it.
 
     Known are the targets that a YAML file of `conf` names, the classes that stand beside these in their modules, as
-    every layer of `torch.nn` does, and those that the command names.
+    every layer of `torch.nn` does, some callbacks of Lightning's, and those that the command names; no loggers.
 
     Args:
-        tree: a configuration that was read from a file, as plain containers, its interpolations resolved.
+        tree: a configuration that was read from a file, as plain containers without interpolations.
         conf: the folders of the YAML files that the command is composed of.
         named: targets that the command line names.
     """
-    registered = _registered(conf)
+    registered = {target for target in _registered(conf) if not target.startswith(_NEVER_RECORDED)} | _LIGHTNINGS
     for key, target in _targets(tree):
         if str(target) not in registered and target not in named and not _is_beside(target, registered):
             raise ValueError(
                 f"the configuration names {key}={target}, which no file of {' or '.join(map(str, conf))} does: "
-                f"where you trust it, add {key}={target} to the command"
+                f"where you trust it, add {as_typed(key, str(target))} to the command"
             )
+
+
+def find_own(arguments: Sequence[str]) -> None:
+    """Let Python find modules in the current folder, last, if a configuration or the command names any that it lacks.
+
+    Never in the folder of a run that the command names, or below: whatever lies there, such as an optional package that
+    a library looks for, would be imported.
+    """
+    try:
+        words = get_args_parser().parse_args(list(arguments))
+    except InputError:  # which Hydra says
+        return
+    searched = [word for word in words.overrides if word.startswith("hydra.searchpath=")]
+    folders = [words.config_dir or "", *re.findall(r"file://([^,\]\"']+)", " ".join(searched))]
+    conf = [CONF, *(Path(folder) for folder in folders if folder)]
+    tops = {name.partition(".")[0] for name in own_modules(conf, words.overrides)}
+    here = Path.cwd()
+    named = [word.partition("=")[2].strip("\"'") for word in words.overrides if _NAMES_A_RUN.match(word)]
+    runs = [_run_of(Path(name).expanduser().resolve()) for name in named if name]
+    if any(here.is_relative_to(run) for run in runs):
+        _check_here(here)
+        return
+    if str(here) not in sys.path and any(find_spec(top) is None for top in tops):
+        sys.path.append(str(here))
+
+
+def _check_here(here: Path) -> None:
+    """Raise InputError if settings in the current folder, a run's, would be followed, or links out of it."""
+    for name in ("matplotlibrc", "wandb/settings", ".wandb/settings"):
+        if os.path.lexists(here / name):
+            raise InputError(f"{here / name} would be followed in a run's folder: remove it, or start elsewhere")
+    try:
+        check_links(here, _LEFT_HERE)
+    except ValueError as error:
+        raise InputError(f"{error}, or start elsewhere") from error
+
+
+def _run_of(path: Path) -> Path:
+    """Find the run's folder that a path is in; the path itself if it's in none."""
+    near = (path, *list(path.parents)[:2])  # of <run>/checkpoints/last.ckpt
+    return next((folder for folder in near if (folder / ".hydra").is_dir()), path)
 
 
 def import_own(conf: Sequence[Path]) -> None:
     """Import the modules of a person's own classes that YAML files name, so that checkpoints may name them too."""
-    for target in _registered(conf):
-        if target.partition(".")[0] not in _ALWAYS_THERE:
-            with suppress(ImportError):
-                import_module(target.rpartition(".")[0])
+    for module in own_modules(conf, ()):
+        with suppress(ImportError):
+            import_module(module)
 
 
 def _registered(conf: Sequence[Path]) -> set[str]:
     """Find the targets that YAML files name."""
     texts = [path.read_text(encoding="utf-8") for folder in conf for path in folder.rglob("*.yaml")]
-    return {target for text in texts for target in _TARGET.findall(text)} | {_EARLIER}
+    return {target for text in texts for target in _TARGET.findall(text)}
+
+
+def own_modules(conf: Sequence[Path], words: Sequence[str]) -> set[str]:
+    """List the modules of the user's own that YAML files and a command's words name as targets."""
+    typed = {word.partition("=")[2].strip("\"'") for word in words if word.partition("=")[0].endswith("_target_")}
+    found = {target.rpartition(".")[0] for target in _registered(conf) | typed}
+    return {name for name in found if name and name.partition(".")[0] not in _ALWAYS_THERE}
 
 
 def _targets(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -79,7 +124,8 @@ def _targets(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _is_beside(target: Any, registered: Collection[str]) -> bool:
     """Whether the target is a class in a module of registered ones, and not one that this module has from elsewhere."""
     module_name, _, name = str(target).rpartition(".")
-    if module_name not in {known.rpartition(".")[0] for known in registered}:
+    beside = {known.rpartition(".")[0] for known in registered}
+    if module_name not in {name for name in beside if name.partition(".")[0] != "lightning"}:
         return False
     found = vars(import_module(module_name)).get(name)
     return isinstance(found, type) and found.__module__.partition(".")[0] == module_name.partition(".")[0]

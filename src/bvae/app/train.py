@@ -6,20 +6,20 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bvae.app.terminal import interruptible
+from bvae.terminal import interruptible, say
 
 with interruptible():
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import to_absolute_path
-    from omegaconf import DictConfig, open_dict
+    from omegaconf import DictConfig
 
-    from bvae.app import interrupts, processes, resume, sweeps, together
+    from bvae.app import interrupts, processes, recorded, resume, sweeps, together
     from bvae.app.errors import CONF, InputError, JobError, in_sweep, input_errors, job, run_app
     from bvae.files import seen_from
     from bvae.runs import job as jobs
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("train")
 
 
-def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | None:
+def train(
+    cfg: DictConfig, resumes: bool, begin: Callable[[], None], typed: Collection[str] | None = None
+) -> float | None:
     """Train one model in its folder.
 
     Args:
         cfg: the run's configuration.
         resumes: whether it is resumed from the newest checkpoint in the folder.
         begin: called when everything is set up.
+        typed: of a recorded configuration, the keys that the command names.
 
     Returns the score that `optimized_metric` names, for a search.
     """
@@ -51,28 +54,27 @@ def train(cfg: DictConfig, resumes: bool, begin: Callable[[], None]) -> float | 
     exit_code = 1
     try:
         with input_errors():
-            run = assemble(cfg, resumes)
+            run = assemble(cfg, resumes, typed)
             together.enter(run)
             if processes.is_first():
                 record_wandb_run(run.trainer.loggers, run.output)
                 begin()
                 if not in_sweep() and not run.trainer.fast_dev_run:
                     mark_latest(run.output, Path(to_absolute_path(str(LINK))))
-                print(opening(run))
+                say(*opening(run))
         with ends(run, cfg.compile):
             run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
             with interrupts.preemptible():
                 value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
         exit_code = 0
     finally:
-        for line in finish_wandb(exit_code):
-            print(line)
+        say(*finish_wandb(exit_code))
     if run.interrupted and processes.is_first():  # the others would end it, which still scores, by their status
         raise SystemExit(130)
     return value
 
 
-def opening(run: Run) -> str:
+def opening(run: Run) -> list[str]:
     """Say where a run is, on what it trains and what Ctrl-C does."""
     import torch
 
@@ -82,7 +84,7 @@ def opening(run: Run) -> str:
     threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
     beside = f", processes: {trainer.world_size}" if trainer.world_size > 1 else ""
     what = "all jobs end after their step, save and draw" if in_sweep() else "it ends after the step, saves and draws"
-    return f"Run: {folder}\nOn: {name}{threads}{beside}. With Ctrl-C {what}."
+    return [f"Run: {folder}", f"On: {name}{threads}{beside}. With Ctrl-C {what}."]
 
 
 def conclude(run: Run, optimized_metric: str | None) -> float | None:
@@ -139,14 +141,16 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
         if not disk_is_full(error):
             raise
         raise InputError(f"the disk is full: {error}; once there is room, {resumed} resumes the run") from error
-    except RuntimeError as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if run.checkpoint is not None and not run.training.has_begun:
+            raise InputError(f"the training can't go on from {run.checkpoint}: {error!r}") from error
         if compile_mode is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
             raise
         raise InputError(
             f"compile={compile_mode} needs a C++ compiler: install g++, name another in CXX, or use compile=null"
         ) from error
     except SystemExit:
-        print(f"Preempted at step {run.trainer.global_step:,}: {resumed} resumes the run")
+        say(f"Preempted at step {run.trainer.global_step:,}: {resumed} resumes the run")
         raise
 
 
@@ -169,17 +173,6 @@ def check_words(arguments: Sequence[str]) -> None:
             raise InputError(f"{word} would change nothing, as encoder and decoder have an activation each: use {own}")
 
 
-def name_run(cfg: DictConfig) -> None:
-    """Fill in what W&B shows: the run's choices and overrides as its name and tags, and the sweep as its group."""
-    run = HydraConfig.get()
-    choices = run.runtime.choices
-    cfg.run_name = cfg.run_name or " ".join([choices.model, choices.loss, *resume.own_overrides()])
-    chosen = [choices.model, choices.loss, choices.experiment, f"seed={cfg.seed}"]
-    cfg.run_tags = cfg.get("run_tags") or [word for word in chosen if word not in (None, "none")]
-    if in_sweep():
-        cfg.run_group = cfg.run_group or Path(run.sweep.dir).as_posix()
-
-
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> float | None:
     """Train in the folder that Hydra chose: begin there, or resume what was begun there before."""
@@ -192,8 +185,13 @@ def main(cfg: DictConfig) -> float | None:
         if run is not None:
             if output.resolve() != Path(run).resolve():
                 raise InputError(f"run={cfg.run} is resumed in its own folder: leave out hydra.run.dir={output}")
-            cfg = resume.configuration_of(Path(run), resume.changes)
+            cfg = resume.configuration_of(Path(run), resume.changes, cfg)
         with input_errors():
+            if run is None:
+                resume.name_run(cfg)
+                cfg = recorded.resolved(cfg)
+            output = Path(cfg.output_dir)
+            jobs.check_folder(output)
             cfg.init_from = resume.begins_with(output, cfg)
             if processes.is_first():
                 ended.enter_context(jobs.alone_in(output))
@@ -202,22 +200,21 @@ def main(cfg: DictConfig) -> float | None:
             # A scheduler that requeues a run, or a sweep that is resumed, gives the same command in one folder.
             resumes = resume.resumes(output, cfg, may_change=run is not None)
         if resumes is None:
-            print(f"Finished before, in {output}")
+            say(f"Finished before, in {output}")
             return None
-        own, overrides = cfg.copy(), resume.own_overrides()
-        with open_dict(cfg):
-            name_run(cfg)
+        overrides = resume.own_overrides()
         is_first = processes.is_first()
 
         def begin() -> None:
-            resume.record(output, own, overrides)
+            recorded.record(output, cfg, overrides)
             ended.enter_context(jobs.recorded(output, overrides))
 
         # A run that can't be resumed leaves its record as it was.
         if is_first and not resumes:
             begin()
         with processes.own_command_line(words, output, resumes):  # the first of each machine starts the others there
-            return train(cfg, resumes, begin if is_first and resumes else lambda: None)
+            typed = resume.typed(resume.changes) if run is not None else None
+            return train(cfg, resumes, begin if is_first and resumes else lambda: None, typed)
 
 
 def compare_jobs() -> None:
@@ -227,13 +224,13 @@ def compare_jobs() -> None:
         return
     from bvae.report import compare, show_comparison
 
-    rows = compare(folder)
+    rows = compare(folder, sweeps.SweepFolder.study)
     show_comparison(rows, folder)
     statuses = [row.job.status for row in rows]
     if "running" in statuses:  # under submitit they go on when this command is ended
-        print(f"Jobs that are still running: {statuses.count('running')}")
+        say(f"Jobs that are still running: {statuses.count('running')}")
     if interrupts.asked() is not None or "stopped" in statuses:
-        print(f"Finished jobs: {statuses.count('finished')}; {sweeps.resume_command(sys.argv[1:])} resumes the sweep")
+        say(f"Finished jobs: {statuses.count('finished')}; {sweeps.resume_command(sys.argv[1:])} resumes the sweep")
         return
     if "failed" in statuses:
         raise JobError
