@@ -31,11 +31,11 @@ TABLE = [
     ("loss.anneal_steps=0", "anneal_steps must be 1 or more, got 0"),
     ("loss=free_bits loss.beta=3", "beta must be pairs of a step and a value"),
     ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'"),
-    ("optimizer=muon optimizer.lr=-1", "lr must be 0 or more, got -1"),
+    ("optimizer=muon optimizer.lr=-1", "lr must not be negative, got -1"),
     ("trainer.max_steps=-5", "trainer.max_steps must be -1 or more, got -5"),
     ("trainer.log_every_n_steps=-1", "trainer.log_every_n_steps must be 1 or more, got -1"),
     ("callbacks.pictures.every_n_steps=0", "every_n_steps must be 1 or more, got 0"),
-    ("trainer.precision=bf-16", "Precision 'bf-16' is invalid"),
+    ("trainer.precision=bf-16", "trainer.precision must be one of 32-true, bf16-mixed, 16-mixed, got bf-16"),
     ("trainer=gpu", "trainer: No supported gpu backend found"),
     ("compile=fast", "Unrecognized mode=fast, should be one of: default"),
     ("logger.mode=offlin", "logger.mode must be one of online, offline and disabled, got 'offlin'"),
@@ -54,8 +54,8 @@ TABLE = [
     ("seed=99999999999", "seed must be 4294967295 or less, got 99999999999"),
     ("run=nowhere", "run=nowhere is not a run's folder"),
     ("init_from=nowhere", "init_from=nowhere: there is no such run or checkpoint"),
-    ("init_from=file", "init_from=file: file is not a readable checkpoint"),
-    ("init_from=.", "init_from=.: checkpoints has no checkpoint to resume from"),
+    ("init_from=file", "init_from=file: .*/file is not a readable checkpoint"),
+    ("init_from=.", "init_from=.: .*/checkpoints has no checkpoint to resume from"),
     ("init_from=step=3.ckpt", "init_from=step=3.ckpt can't be read; .*is quoted twice: 'init_from=\"step=3.ckpt\"'"),
     ("init_from=foreign.ckpt", "foreign.ckpt is not a checkpoint of a VAE"),
     ("init_from=pickle.ckpt", "pickle.ckpt is not a readable checkpoint"),
@@ -132,7 +132,9 @@ def test_wandb_online_without_a_key(train, tmp_path):
 def test_compiling_without_a_compiler(train, tmp_path):
     overrides = ("compile=default", "trainer.max_steps=2", "logger=none")
     job = train(tmp_path, *overrides, PATH="/nowhere", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
-    refused(job, "compile=default needs a C.. compiler: install g.., name another in CXX, or use compile=null")
+    assert job.returncode == 1
+    last = (job.stdout + job.stderr).strip().splitlines()[-1]
+    assert "compile=default needs a C++ compiler: install g++, name another in CXX, or use compile=null" in last
 
 
 def test_no_room_for_the_images(train, tmp_path, small_disk):

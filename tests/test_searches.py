@@ -42,7 +42,7 @@ def test_a_search_goes_on_where_it_was_and_draws_its_history(train, tmp_path):
         job = train(tmp_path, *search)
         assert job.returncode == 0, job.stderr
         page = max((tmp_path / "multirun").glob("*/*/sweep.html")).read_text()
-        assert f"mig of {trials} trials" in page
+        assert f"Search for MIG, {trials} trials" in page
     refused = train(tmp_path, *search, "optimized_metric=nothing")
     assert refused.returncode == 1
     assert "optimized_metric=nothing isn't computed; choose one of mig, " in refused.stdout
