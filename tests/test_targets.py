@@ -76,6 +76,7 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not(evil, tmp_path):
         (["loss._target_=json.loads"], False),  # which is there
         (["loss._target_=mine.Loss", "run=."], False),
         (["loss._target_=mine.Loss", "run=.."], False),
+        (["loss._target_=mine.Loss", "hydra.run.dir=new"], True),
         (["loss._target_=mine.Loss", "checkpoint=../checkpoints/last.ckpt"], False),
         (["loss._target_=mine.Loss", "++init_from=.."], False),
         (["loss._target_=mine.Loss", "hydra.run.dir=../below/../below"], False),

@@ -106,11 +106,11 @@ class _Lossy(FileIO):
             return len(data)
 
 
+_formatwarning = warnings.formatwarning
+
+
 def _shown_warning(*warning: Any, **more: Any) -> str:
     return shown(_formatwarning(*warning, **more), keep="\n")
-
-
-_formatwarning = warnings.formatwarning
 
 
 def spare() -> None:

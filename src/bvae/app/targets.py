@@ -1,6 +1,7 @@
-"""Which `_target_`s a configuration that is read from a run's folder may have called.
+"""Which `_target_`s a configuration that is read from a run's folder may have called, and where modules are found.
 
-A folder may come from anybody, and Hydra imports and calls whatever a `_target_` names.
+A folder may come from anybody, Hydra imports and calls whatever a `_target_` names, and libraries import whatever
+optional package they find.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CALLBACKS = ("EarlyStopping", "LearningRateMonitor", "ModelCheckpoint", "Stocha
 _LIGHTNINGS = {f"lightning.pytorch.callbacks.{name}" for name in _CALLBACKS}
 _NEVER_RECORDED = ("bvae.app.sweeps.", "bvae.loggers.", "hydra_plugins.", "lightning.pytorch.loggers.")
 _LEFT_HERE = ("outputs", "outputs/*", "multirun", "evaluations", "explorers", "data", "wandb", ".wandb", "*.db")
-_NAMES_A_RUN = re.compile(r"\+*(run2?|sweep|init_from|checkpoint|codes|hydra\.(run|sweep)\.dir)=")
+_NAMES_A_RUN = re.compile(r"""\+*(run2?|sweep|init_from|checkpoint|codes|hydra\.(?:run|sweep)\.dir)=["']?(.+?)["']?""")
 _ALWAYS_THERE = ("bvae", "hydra_plugins", "lightning", "sklearn", "torch")
 
 
@@ -65,8 +66,7 @@ def find_own(arguments: Sequence[str]) -> None:
     conf = [CONF, *(Path(folder) for folder in folders if folder)]
     tops = {name.partition(".")[0] for name in own_modules(conf, words.overrides)}
     here = Path.cwd()
-    named = [word.partition("=")[2].strip("\"'") for word in words.overrides if _NAMES_A_RUN.match(word)]
-    runs = [_run_of(Path(name).expanduser().resolve()) for name in named if name]
+    runs = [_run_of(*match.groups()) for word in words.overrides if (match := _NAMES_A_RUN.fullmatch(word))]
     if any(here.is_relative_to(run) for run in runs):
         _check_here(here)
         return
@@ -85,9 +85,10 @@ def _check_here(here: Path) -> None:
         raise InputError(f"{error}, or start elsewhere") from error
 
 
-def _run_of(path: Path) -> Path:
-    """Find the run's folder that a path is in; the path itself if it's in none."""
-    near = (path, *list(path.parents)[:2])  # of <run>/checkpoints/last.ckpt
+def _run_of(key: str, name: str) -> Path:
+    """Find the folder of the run that an override names, itself or by a file in it."""
+    path = Path(name).expanduser().resolve()
+    near = (path, *list(path.parents)[:2]) if key in ("checkpoint", "codes", "init_from") else ()
     return next((folder for folder in near if (folder / ".hydra").is_dir()), path)
 
 
