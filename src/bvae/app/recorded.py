@@ -75,8 +75,7 @@ def record_of(run: Path, name: str = "config") -> Path:
 def record(run: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Record a run's resolved configuration in its folder; Hydra's own settings stay those that it was begun with."""
     try:
-        hydra_of(run)
-        own = read_yaml(record_of(run, "hydra"))["hydra"]
+        own = hydra_of(run)["whole"]
     except (OSError, ValueError):  # it begins, or its record is damaged
         hydra = HydraConfig.get()
         own = OmegaConf.to_container(hydra, enum_to_str=True)
@@ -127,7 +126,8 @@ def _moved(tree: Any, before: str, now: str) -> Any:
 def hydra_of(run: Path) -> dict[str, Any]:
     """Read of Hydra's settings, as a run's folder records them, the four that say how it was begun.
 
-    Returns `mode`, `sweep_dir`, `choices` and `task`, the overrides; raises ValueError for a damaged record.
+    Returns `mode`, `sweep_dir`, `choices` and `task`, the overrides, and the `whole` record; raises ValueError for a
+    damaged one.
     """
     path = record_of(run, "hydra")
     record = read_yaml(path)
@@ -142,7 +142,7 @@ def hydra_of(run: Path) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error if isinstance(error, ValueError) else repr(error)) from error
     named = {key: value for key, value in choices.items() if value}
-    return {**found, "choices": named, "task": [word for word in task if "${" not in word]}
+    return {**found, "choices": named, "task": [word for word in task if "${" not in word], "whole": hydra}
 
 
 def check(cfg: DictConfig, conf: Sequence[Path], typed: Mapping[str, Any]) -> None:

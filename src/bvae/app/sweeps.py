@@ -47,7 +47,7 @@ class SweepFolder(Callback):
             is_search = config.hydra.runtime.choices.get("hydra/sweeper") != "basic"
             before = _recorded(folder / SWEEP_RECORD) if (folder / SWEEP_RECORD).is_file() else []
             if is_search or before != of_the_jobs(config.hydra.overrides.task):
-                what = f"another sweep, {shown(' '.join(before))}" if before else "another search or sweep"
+                what = f"another sweep, {' '.join(before)}" if before else "another search or sweep"
                 sys.exit(
                     f"{os.path.basename(sys.argv[0])}: hydra.sweep.dir={folder} holds the jobs of {what}: choose "
                     "another folder, or overwrite=true to start over in it"
