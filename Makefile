@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow bench bench-peers gpu-check dashboard docs configuration notebook pictures lint format clean
+.PHONY: help train test test-slow mutants bench bench-peers gpu-check dashboard docs configuration notebook pictures lint format clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,6 +23,13 @@ test: $(INSTALLED) ## Run the tests
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+.venv/mutmut: $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt 'mutmut>=3.8,<4'
+	@touch $@
+
+mutants: .venv/mutmut ## Put mistakes into the files that differ from main, and show those that no test notices
+	$(BIN)/python tests/mutants.py $(ARGS)
 
 bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
 	$(BIN)/python benchmarks/speed.py $(ARGS)
