@@ -13,17 +13,33 @@ from runs import SHORT, environment
 from warm import Warm
 
 from bvae.data import DSpritesDataModule
+from bvae.files import locked
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the rendered dataset in it, which all workers share."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder that all workers read, in the first of them that needs it."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"
-    DSpritesDataModule(cache_dir=str(folder)).prepare_data()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made = base / f"{name}.made"
+        with locked(base / name):
+            if not made.exists():
+                (base / name).mkdir()
+                make(base / name)
+                made.touch()
+        return base / name
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(shared: Callable[..., Path]) -> Path:
+    """A folder with the rendered dataset in it."""
+    return shared("data", lambda folder: DSpritesDataModule(cache_dir=str(folder)).prepare_data())
 
 
 @pytest.fixture(scope="session")

@@ -44,4 +44,7 @@ def test_eight_runs_started_at_once_get_eight_folders_and_make_the_data_once(tmp
     assert len(list(tmp_path.glob("outputs/*/*/report.html"))) == 8
     assert len(offline_runs(tmp_path)) == 8
     assert sum("Rendering" in text for text in said) <= 1
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["dsprites-render.h5", "dsprites-render.lock"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        "dsprites-render.h5",
+        "dsprites-render.h5.lock",
+    ]

@@ -301,9 +301,8 @@ def test_a_sweeps_own_storage_is_not_opened(received, launch, tmp_path, outside)
     [
         ("callbacks__pictures__folder", "{outside}/new", "is outside of the run's folder"),
         ("callbacks__pictures__folder", "new", "is outside of the run's folder"),
-        ("callbacks__checkpoint__filename", "../../escaped-{{step}}", "is outside of the run's folder"),
+        ("callbacks__checkpoint__filename", "../../escaped-{{step}}", "isn't a name with {step} and the like in it"),
         ("callbacks__checkpoint__dirpath", "~/escaped", "is outside of the run's folder"),
-        ("trainer__default_root_dir", "{outside}", "is outside of the run's folder"),
         ("data___target_", "lightning.pytorch.loggers.MLFlowLogger", "which no file of"),
         ("data__images", "text", ""),
         ("callbacks", [1, 2], ""),
@@ -316,6 +315,13 @@ def test_a_configuration_writes_into_its_own_folder(key, value, said, received, 
     change(received, **{key: value.format(outside=outside) if isinstance(value, str) else value})
     refused(launch(tmp_path, f"run={received}", "trainer.max_steps=8"), said)
     assert not list(tmp_path.rglob("escaped*"))
+
+
+@pytest.mark.slow
+def test_lightnings_folder_is_the_runs_own_whatever_is_recorded(received, outside, launch, tmp_path):
+    change(received, trainer__default_root_dir=str(outside))
+    job = launch(tmp_path, f"run={received}", "trainer.max_steps=8")
+    assert job.returncode == 0, job.stdout + job.stderr
 
 
 # 10. The import path; test_targets.py has when the current folder is on it.

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import environment, metrics_of, offline_runs, run_folder
+from runs import environment, metrics_of, offline_runs
 
 from bvae.app.errors import InputError
 from bvae.app.train import conclude
@@ -47,11 +48,17 @@ def start(folder: Path, cache_dir: Path, *overrides: str) -> subprocess.Popen:
     )
 
 
-def finished(folder: Path, cache_dir: Path, *overrides: str) -> str:
-    job = start(folder, cache_dir, *overrides)
-    output, _ = job.communicate(timeout=180)
-    assert job.returncode == 0, output
-    return output
+@pytest.fixture(scope="module")
+def finished(warm, cache_dir) -> Callable[..., str]:
+    """Run train.py to its end, as nothing is going to kill it."""
+
+    def run(folder: Path, *overrides: str) -> str:
+        cache = () if any(override.startswith("run=") for override in overrides) else (f"data.cache_dir={cache_dir}",)
+        job = warm.run([str(ROOT / "train.py"), *overrides, *cache], folder, environment())
+        assert job.returncode == 0, job.stdout + job.stderr
+        return job.stdout + job.stderr
+
+    return run
 
 
 def wait_for_step(run: Path, step: int, job: subprocess.Popen) -> None:
@@ -69,26 +76,24 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, cache_dir) -> Path:
+def whole(shared, finished) -> Path:
     """A run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("whole")
-    return run_folder(finished(folder, cache_dir, *LONG))
+    return shared("whole", lambda folder: finished(folder, *LONG, "hydra.run.dir=run")) / "run"
 
 
 @pytest.mark.parametrize("steps", [((49, 99),), pytest.param(((29, 59), (59, 99), (99, 129)), marks=pytest.mark.slow)])
-def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, tmp_path, cache_dir):
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, finished, tmp_path, cache_dir):
     rng = random.Random(0)
     job = start(tmp_path, cache_dir, *LONG, "overwrite=true", "hydra.run.dir=killed")  # what was there, not its own
     run = tmp_path / "killed"
-    for low, high in steps:
+    for n, (low, high) in enumerate(steps):
+        if n:
+            job = start(tmp_path, cache_dir, "run=killed")
         wait_for_step(run, rng.randrange(low, high, 10), job)
         time.sleep(rng.uniform(0, 0.3))
         job.kill()
         job.wait()
-        job = start(tmp_path, cache_dir, "run=killed")
-    output, _ = job.communicate(timeout=180)
-    assert job.returncode == 0, output
-    assert "Resuming from step" in output
+    assert "Resuming from step" in finished(tmp_path, "run=killed")
     for name, expected in weights(whole).items():
         assert torch.equal(weights(run)[name], expected), name
     assert metrics_of(run) == metrics_of(whole)
@@ -100,7 +105,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(steps, whole, t
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(whole, tmp_path, cache_dir):
+def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(whole, finished, tmp_path, cache_dir):
     command = ("-m", "seed=1,0", *LONG)
     job = start(tmp_path, cache_dir, *command, "hydra.sweep.dir=multirun/today/now")
     first, second = (tmp_path / "multirun" / "today" / "now" / number for number in "01")
@@ -108,7 +113,7 @@ def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(wh
     job.kill()
     job.communicate()
     before = (first / "report.html").stat().st_mtime_ns
-    output = finished(tmp_path, cache_dir, *command, "sweep=resume")
+    output = finished(tmp_path, *command, "sweep=resume")
     assert f"Finished before, in {first}\n" in output
     assert "Resuming from step" in output
     assert (first / "report.html").stat().st_mtime_ns == before
@@ -120,7 +125,7 @@ def test_a_killed_sweep_leaves_out_what_is_finished_and_goes_on_with_the_rest(wh
 
 
 @pytest.mark.slow
-def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, tmp_path, cache_dir):
+def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, finished, tmp_path, cache_dir):
     run = tmp_path / "told"
     job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=told", "callbacks.resume.every_n_train_steps=1000")
     for told, step in ((signal.SIGTERM, 29), (signal.SIGUSR1, 69)):
@@ -129,15 +134,14 @@ def test_told_to_make_room_a_run_saves_and_says_how_it_goes_on(whole, tmp_path, 
         output, _ = job.communicate(timeout=60)
         assert job.returncode == 75, output
         assert "python train.py run=" in output
-        job = start(tmp_path, cache_dir, "run=told")
-    output, _ = job.communicate(timeout=180)
-    assert job.returncode == 0, output
+        job = start(tmp_path, cache_dir, "run=told") if told == signal.SIGTERM else None
+    finished(tmp_path, "run=told")
     assert all(torch.equal(weights(run)[name], expected) for name, expected in weights(whole).items())
     assert metrics_of(run) == metrics_of(whole)
 
 
 @pytest.mark.slow
-def test_two_processes_told_to_make_room_end_and_go_on_together(tmp_path, cache_dir):
+def test_two_processes_told_to_make_room_end_and_go_on_together(finished, tmp_path, cache_dir):
     run = tmp_path / "told"
     job = start(tmp_path, cache_dir, *LONG, "trainer=ddp", "logger=csv", "hydra.run.dir=told")
     wait_for_step(run, 49, job)
@@ -146,22 +150,22 @@ def test_two_processes_told_to_make_room_end_and_go_on_together(tmp_path, cache_
     assert job.returncode == 75, output
     _, step = newest(run / "checkpoints")
     assert 50 <= step < 140
-    assert f"Resuming from step {step}:" in finished(tmp_path, cache_dir, "run=told")
+    assert f"Resuming from step {step}:" in finished(tmp_path, "run=told")
     steps = [int(row["step"]) for row in metrics_of(run) if row["train/loss"]]
     assert steps == list(range(9, 140, 10))
 
 
 @pytest.mark.slow
-def test_a_finished_run_goes_on_for_longer(whole, tmp_path, cache_dir):
+def test_a_finished_run_goes_on_for_longer(whole, finished, tmp_path, cache_dir):
     short = [o for o in LONG if not o.startswith("trainer.max_steps")]
-    finished(tmp_path, cache_dir, *short, "hydra.run.dir=longer", "trainer.max_steps=60")
-    finished(tmp_path, cache_dir, "run=longer", "trainer.max_steps=140")
+    finished(tmp_path, *short, "hydra.run.dir=longer", "trainer.max_steps=60")
+    finished(tmp_path, "run=longer", "trainer.max_steps=140")
     run = tmp_path / "longer"
     assert all(torch.equal(weights(run)[name], expected) for name, expected in weights(whole).items())
 
 
 @pytest.mark.slow
-def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole, small_disk, tmp_path, cache_dir):
+def test_a_full_disk_costs_only_the_steps_since_the_last_checkpoint(whole, finished, small_disk, tmp_path, cache_dir):
     disk, resize = small_disk
     job = start(tmp_path, cache_dir, *LONG, "hydra.run.dir=disk/run")  # two checkpoints fill the disk
     output, _ = job.communicate(timeout=180)
@@ -170,7 +174,7 @@ def test_a_full_disk_costs_nothing_but_the_steps_since_the_last_checkpoint(whole
     assert "the disk is full" in output
     assert "step 140 of 140" in output
     resize("100m")
-    assert "Resuming from step" in finished(tmp_path, cache_dir, "run=disk/run")
+    assert "Resuming from step" in finished(tmp_path, "run=disk/run")
     assert all(torch.equal(weights(disk / "run")[name], expected) for name, expected in weights(whole).items())
     assert metrics_of(disk / "run") == metrics_of(whole)
 
@@ -212,12 +216,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_in_a_sentence(tmp_path, cache_dir):
-    job = start(
-        tmp_path, cache_dir, *LONG, "optimizer.lr=1e18", "callbacks.resume.every_n_train_steps=1", "logger=none"
-    )
-    output, _ = job.communicate(timeout=120)
+def test_a_loss_that_is_not_finite_ends_the_run_in_a_sentence(train, tmp_path):
+    job = train(tmp_path, *LONG, "optimizer.lr=1e18", "callbacks.resume.every_n_train_steps=1", "logger=none")
     assert job.returncode == 1
+    output = job.stdout + job.stderr
     last = output.strip().splitlines()[-1]
     assert "at step 2 " in last
     assert "reconstruction" in last
@@ -226,11 +228,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_a_sentence(tmp_path, cache_di
     assert "Traceback" not in output
 
 
-def test_what_is_no_run_is_refused_and_nothing_is_made(tmp_path, cache_dir):
-    job = start(tmp_path, cache_dir, "run=typo")
-    output, _ = job.communicate(timeout=60)
+def test_what_is_no_run_is_refused_and_nothing_is_made(warm, tmp_path):
+    job = warm.run([str(ROOT / "train.py"), "run=typo"], tmp_path, environment())
     assert job.returncode == 1
-    assert output.strip() == "train.py: run=typo is not a run's folder: it has no .hydra/config.yaml"
+    assert (job.stdout + job.stderr).strip() == "train.py: run=typo is not a run's folder: it has no .hydra/config.yaml"
     assert not any(tmp_path.iterdir())
 
 

@@ -18,17 +18,20 @@ SHAPE = (NUM_IMAGES, 64, 64)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exported(shared) -> dict[str, Path]:
     """Both layouts, written by the command."""
-    folder = tmp_path_factory.mktemp("archives")
-    paths = {suffix: folder / f"dsprites.{suffix}" for suffix in ("npz", "hdf5")}
+    folder = shared("archives", export)
+    return {suffix: folder / f"dsprites.{suffix}" for suffix in ("npz", "hdf5")}
+
+
+def export(folder: Path) -> None:
+    paths = [folder / f"dsprites.{suffix}" for suffix in ("npz", "hdf5")]
     command = [sys.executable, "-m", "bvae.data", "export"]
-    jobs = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) for path in paths.values()]
-    for job, path in zip(jobs, paths.values(), strict=True):
+    jobs = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) for path in paths]
+    for job, path in zip(jobs, paths, strict=True):
         out, _ = job.communicate(timeout=300)
         assert job.returncode == 0
         assert f"Wrote {path}" in out
-    return paths
 
 
 @pytest.mark.parametrize("suffix", ["npz", "hdf5"])
