@@ -38,3 +38,27 @@ def constant() -> np.ndarray:
 @pytest.fixture(scope="session")
 def noisy(perfect) -> np.ndarray:
     return perfect + np.random.default_rng(1).normal(size=perfect.shape)
+
+
+@pytest.fixture(scope="session")
+def uneven() -> tuple[np.ndarray, np.ndarray]:
+    """Units of any scale and classes of any names and counts; one unit and one factor are constant."""
+    rng = np.random.default_rng(7)
+    n = 400
+    first, second, third = (
+        rng.choice(3, n, p=[0.6, 0.3, 0.1]),
+        rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1]),
+        rng.integers(2, size=n),
+    )
+    noise = rng.normal(size=(n, 5))
+    codes = np.stack(
+        (
+            first + 0.4 * noise[:, 0],
+            10.0 * second + 6.0 * noise[:, 1] - 30.0,
+            second - third + 0.5 * noise[:, 2],
+            np.full(n, 0.7),
+            0.2 * first + 0.3 * third + 0.2 * noise[:, 4],
+        ),
+        axis=1,
+    )
+    return codes, np.stack((np.array([-3, 7, 100])[first], np.full(n, 5), second, 1 - third), axis=1)

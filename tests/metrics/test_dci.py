@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from bvae.metrics import dci
 
@@ -76,3 +77,54 @@ def test_the_default_learner_is_gradient_boosting():
     codes = factors + rng.normal(size=(100, 2))
     explicit = GradientBoostingClassifier(n_estimators=100, max_depth=3, learning_rate=0.1)
     assert tuple(dci(codes, factors, codes, factors)) == tuple(dci(codes, factors, codes, factors, learner=explicit))
+
+
+def test_the_default_regressor_is_gradient_boosting(uneven):
+    codes, factors = uneven[0][:60], uneven[1][:60, 2:] * 1.0
+    parts = codes[:40], factors[:40], codes[40:], factors[40:]
+    scores = dci(*parts, seed=3)
+    models = [GradientBoostingRegressor(random_state=3).fit(codes[:40], factor) for factor in factors[:40].T]
+    assert scores.importances == pytest.approx(np.array([model.feature_importances_ for model in models]).T, abs=1e-6)
+    r_squared = [model.score(codes[40:], factor) for model, factor in zip(models, factors[40:].T, strict=True)]
+    assert scores.informativeness == pytest.approx(np.mean(r_squared), abs=1e-6)
+
+
+def test_a_tree_knows_the_rows_that_it_has_seen_by_heart(noise, factors):
+    scores = dci(noise[:600], factors[:600], noise[600:], factors[600:], DecisionTreeClassifier())
+    assert scores.informativeness_train == 1
+    assert scores.informativeness == pytest.approx((1 / 5 + 1 / 5 + 1 / 4) / 3, abs=0.05)
+    parts = noise[:600], factors[:600] * 1.0, noise[600:], factors[600:] * 1.0
+    scores = dci(*parts, regressor=DecisionTreeRegressor())
+    assert scores.informativeness_train == 1
+    assert scores.informativeness < 0
+
+
+def test_shares_of_importance_weigh_units_and_factors(uneven):
+    """Written out, for importances of four factors, one constant, in five units, one constant too."""
+    codes, factors = uneven
+    forest = RandomForestClassifier(10, max_depth=3)
+    scores = dci(codes, factors, codes, factors, forest, seed=1)
+    table = scores.importances
+    assert table.shape == (5, 3)
+    assert table[3].tolist() == [0, 0, 0]
+    for found, lines in ((scores.disentanglement, table), (scores.completeness, table.T)):
+        expected = 0.0
+        for line in lines:
+            if line.sum() > 0:
+                shares = [value / line.sum() for value in line if value > 0]
+                entropy = -sum(share * math.log(share, len(line)) for share in shares)
+                expected += line.sum() / table.sum() * (1 - entropy)
+        assert found == pytest.approx(expected)
+    one = dci(codes, factors[:, :1], codes, factors[:, :1], forest)
+    assert one.disentanglement == 1  # there is no other factor
+    one = dci(codes[:, :1], factors, codes[:, :1], factors, forest)
+    assert one.completeness == 1
+
+
+def test_a_learner_without_a_seed_or_of_another_seed_is_left_as_it_was(noisy, factors):
+    forest = RandomForestClassifier(5, random_state=9)
+    parts = (noisy, factors) * 2
+    assert dci(*parts, forest, seed=1).importances.tolist() == dci(*parts, forest, seed=1).importances.tolist()
+    assert dci(*parts, forest, seed=1).importances.tolist() != dci(*parts, forest, seed=2).importances.tolist()
+    assert forest.random_state == 9
+    assert not hasattr(forest, "estimators_")

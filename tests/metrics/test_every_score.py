@@ -223,7 +223,7 @@ def work(rank):
     open(f"{tmp_path}/{{rank}}", "w").write(str(metric.compute().item()))
 
 if __name__ == "__main__":
-    mp.spawn(work, nprocs=2)
+    mp.start_processes(work, nprocs=2, start_method="fork")  # a spawned process would import torch anew
 """
     (tmp_path / "program.py").write_text(program)
     job = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=120)

@@ -25,8 +25,10 @@ def test_codes_of_known_explicitness(perfect, rotated, noise, constant, factors)
     )
 
 
-def test_the_areas_are_scikit_learns(noisy, factors):
-    train, test = slice(0, 600), slice(600, 1000)
+def test_the_areas_are_scikit_learns(uneven):
+    # Two classes have one curve, which either gives; of one that few rows have the area counts as any other's.
+    noisy, factors = uneven[0], uneven[1][:, [0, 2]]
+    train, test = slice(0, 250), slice(250, 400)
     scaler = StandardScaler().fit(noisy[train])
     areas = []
     for factor in factors.T:

@@ -64,3 +64,29 @@ def test_what_cannot_be_scored_is_refused(perfect, constant, factors):
         infomec(perfect, factors, num_neighbors=0)
     with pytest.raises(ValueError, match="10 rows are too few for 10 neighbours"):
         infomec(perfect[:10], factors[:10] * 1.0)
+    with pytest.raises(ValueError, match="9 rows are too few for a factor of 5 values: 10 or more are needed"):
+        infomec(np.arange(9.0)[:, None], np.arange(9)[:, None] % 5)
+    with pytest.raises(ValueError, match="no unit tells anything of any factor"):
+        infomec(np.array([[0.0], [1.0], [-1.0], [0.0]]), np.array([[0], [1], [1], [0]]), num_neighbors=1)
+
+
+def test_a_twentieth_of_the_widest_range_decides_over_a_unit_in_modularity_and_compactness(noisy, factors):
+    wide = noisy * [1, 1, 2]  # the widest is not the first
+    mixed = noisy.sum(axis=1, keepdims=True)
+    mixed = mixed / np.ptp(mixed) * np.ptp(wide, axis=0).max()
+    without = infomec(wide, factors)
+    out, kept = (infomec(np.hstack((mixed / part, wide)), factors) for part in (25, 15))
+    for name in ("infom", "infoc"):
+        assert out[name] == pytest.approx(without[name], abs=1e-6)
+        assert kept[name] < without[name] - 0.05
+
+
+def test_all_units_explain_a_factor_however_small(noise):
+    factor = np.repeat([0, 1], 500)[:, None]
+    wrong = np.arange(1_000) % 10 == 0
+    told = (factor[:, 0] ^ wrong)[:, None] * 1e-3  # a thousandth of the noise
+    found = infomec(np.hstack((noise, told)), factor)["infoe"]
+    lost = -(0.1 * math.log2(0.1) + 0.9 * math.log2(0.9))
+    assert found == pytest.approx(1 - lost, abs=0.02)
+    found = infomec(np.hstack((noise, factor * 1e-3)), factor * 1.0)["infoe"]
+    assert found == pytest.approx(1)

@@ -44,5 +44,33 @@ def test_classes_of_few_images_are_held_in_bins():
 
 
 def test_the_quantile_is_checked(perfect, factors):
-    with pytest.raises(ValueError, match=r"quantile must be in \(0, 1\], got 99"):
-        interventional_robustness(perfect, factors, quantile=99)
+    for wrong in (99, 0):
+        with pytest.raises(ValueError, match=rf"quantile must be in \(0, 1\], got {wrong}"):
+            interventional_robustness(perfect, factors, quantile=wrong)
+
+
+def test_classes_count_by_their_order_whatever_their_names(noisy, factors):
+    expected = interventional_robustness(noisy, factors)
+    for names in ([0, 1, 10, 100, 1000], [-9, -8, 0, 1, 2]):
+        assert interventional_robustness(noisy, np.array(names)[factors]) == pytest.approx(expected, abs=1e-12)
+    codes = np.repeat(np.arange(5), 10)[:, None]
+    assert interventional_robustness(codes, np.array([0, 1, 10, 100, 1000])[codes]) == 1  # five classes, held apart
+    # Two bins of the five: 0 and 1, and 2, 3 and 4; ½ and 1 of at most 2.
+    assert interventional_robustness(codes, codes, quantile=1, num_bins=2) == pytest.approx(1 - (0.5 + 1) / 2 / 2)
+
+
+def test_ten_rows_for_each_class_that_is_held_are_enough(perfect):
+    classes = np.arange(50)[:, None] % 5
+    assert interventional_robustness(classes, classes) == 1
+    with pytest.raises(ValueError, match="49 rows are too few for a factor of 5 values: 50 or more"):
+        interventional_robustness(classes[:49], classes[:49])
+
+
+def test_continuous_factors_are_held_in_equal_bins(uneven):
+    codes, factors = uneven[0], uneven[0][:, :2] + 1
+    for num_bins, options in ((20, {}), (4, {"num_bins": 4})):
+        bins = np.stack([np.digitize(f, np.linspace(f.min(), f.max(), num_bins + 1)[1:-1]) for f in factors.T], axis=1)
+        score = interventional_robustness
+        assert score(np.tile(codes, (40, 1)), np.tile(factors, (40, 1)), **options) == pytest.approx(
+            score(np.tile(codes, (40, 1)), np.tile(bins, (40, 1)), **options)
+        )

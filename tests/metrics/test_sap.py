@@ -64,3 +64,39 @@ def test_the_parts_must_fit(perfect, factors):
         sap(perfect, factors, perfect[:, :2], factors)
     with pytest.raises(ValueError, match="needs two units or more"):
         sap(perfect[:, :1], factors, perfect[:, :1], factors)
+
+
+def test_classes_of_few_rows_weigh_as_much_as_those_of_many():
+    """As scikit-learn's SVM whose loss counts each class alike, here by weights written out."""
+    rng = np.random.default_rng(0)
+    factors = (np.arange(600) % 10 == 0).astype(int)[:, None]
+    codes = np.stack((factors[:, 0] * 1.5, np.zeros(600)), axis=1) + rng.normal(size=(600, 2))
+    train, test = slice(0, 400), slice(400, 600)
+    accuracies = []
+    for unit in codes.T:
+        weight = {0: 400 / (2 * 360), 1: 400 / (2 * 40)}
+        svm = LinearSVC(C=0.01, class_weight=weight, dual=True, max_iter=100_000, random_state=0)
+        accuracies.append(svm.fit(unit[train, None], factors[train, 0]).score(unit[test, None], factors[test, 0]))
+    ours = sap(codes[train], factors[train], codes[test], factors[test])
+    assert abs(accuracies[0] - accuracies[1]) > 0.1  # either would score 0.9 by answering 0
+    assert ours == pytest.approx(abs(accuracies[0] - accuracies[1]), abs=0.01)
+
+
+def test_squared_correlations_are_those_of_the_test_part(noisy, factors):
+    train, test = slice(0, 600), slice(600, 1000)
+    numbers = factors * [1.0, -2.0, 0.1] + 3.0
+    expected = np.corrcoef(noisy[test].T, numbers[test].T)[:3, 3:] ** 2
+    second, first = np.sort(expected, axis=0)[-2:]
+    ours = sap(noisy[train], numbers[train], noisy[test], numbers[test], continuous=True)
+    assert ours == pytest.approx((first - second).mean())
+    assert ours != pytest.approx(
+        sap(noisy[test], numbers[test], noisy[train], numbers[train], continuous=True), abs=1e-3
+    )
+    # Integers are numbers too where the factors are taken so.
+    assert ours == pytest.approx(sap(noisy[train], factors[train], noisy[test], factors[test], continuous=True))
+
+
+def test_whether_factors_are_continuous_is_true_or_false():
+    for wrong in ("yes", 1, None):
+        with pytest.raises(ValueError, match=f"continuous must be true or false, got {wrong!r}"):
+            SAP(continuous=wrong)

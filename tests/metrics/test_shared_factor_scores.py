@@ -68,3 +68,72 @@ def test_what_cannot_be_scored_is_refused(score, perfect, factors):
         factor_vae_score(perfect, factors, batch_size=1)
     with pytest.raises(ValueError, match="min_std must not be negative, got -1"):
         factor_vae_score(perfect, factors, min_std=-1)
+
+
+@pytest.mark.parametrize("score", [beta_vae_score, factor_vae_score])
+def test_what_is_learned_is_scored_on_points_of_its_own(score, noise, factors):
+    # Twelve votes, or forty points of thirty units, are learned by heart where they tell nothing.
+    few, units = (12, 3) if score is factor_vae_score else (40, 30)
+    codes = np.random.default_rng(0).normal(size=(1_000, units))
+    assert score(codes, factors, num_train=few, num_test=3_000) == pytest.approx(1 / 3, abs=0.05)
+    sevenths = score(noise, factors, num_train=50, num_test=7) * 7
+    assert sevenths == pytest.approx(round(sevenths))  # the share of seven points
+    assert 0 < sevenths < 7
+
+
+@pytest.mark.parametrize("score", [beta_vae_score, factor_vae_score])
+def test_more_points_than_are_held_at_once_are_scored_once_each(score, perfect, factors):
+    assert score(perfect[:, :2], factors[:, :2], num_train=300, num_test=3_401) == 1
+
+
+def test_a_point_of_the_beta_vae_score_is_a_mean_whose_size_does_not_grow_with_its_pairs(perfect, factors):
+    # The penalty of the regression hides differences of a hundredth, however many pairs there are.
+    tiny = perfect * 0.003
+    for num_pairs in (1, 64):
+        assert beta_vae_score(tiny, factors, num_pairs, num_train=500, num_test=1_000) < 0.45
+    # The sizes of two differences tell which factor was held; their sum may be 0 for any factor.
+    assert beta_vae_score(perfect, factors, num_pairs=2, **FEW) > 0.8
+
+
+def test_the_least_deviation_of_a_vote_is_that_of_the_codes(perfect, factors):
+    codes = perfect / perfect.std(axis=0, ddof=1)
+    few = {"num_train": 100, "num_test": 100}
+    assert factor_vae_score(codes * 0.1, factors, **few) == 1
+    assert factor_vae_score(codes * 0.04, factors, **few) == 0  # none has a vote
+    (least,) = perfect[:, :1].std(axis=0, ddof=1)
+    assert factor_vae_score(perfect[:, :1], factors[:, :2], min_std=least, **few) > 0.4
+    assert factor_vae_score(perfect[:, :1], factors[:, :2], min_std=np.nextafter(least, 9), **few) == 0
+
+
+def test_a_constant_unit_never_votes(perfect, factors):
+    codes = np.insert(perfect, 1, 0.7, axis=1)
+    assert factor_vae_score(codes, factors, min_std=0.0, num_train=100, num_test=100) == 1
+
+
+def test_two_codes_make_the_smallest_batch_and_one_point_the_smallest_part(perfect, factors):
+    assert 0 <= factor_vae_score(perfect, factors, batch_size=2, num_train=1, num_test=1) <= 1
+    assert beta_vae_score(perfect, factors, num_pairs=1, num_train=9, num_test=1) in (0, 1)
+    for score, wrong in (
+        (beta_vae_score, {"num_pairs": 0}),
+        (beta_vae_score, {"num_test": 0}),
+        (factor_vae_score, {"num_test": 0}),
+    ):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be 1 or more, got 0"):
+            score(perfect, factors, **wrong)
+
+
+def test_a_vote_goes_to_the_unit_that_varies_least_for_its_scale():
+    """Written out, batch by batch, for units that follow their factors with noise and on scales of their own."""
+    rng = np.random.default_rng(0)
+    factors = np.tile(grid(4, 6), (40, 1))
+    codes = (factors + rng.normal(scale=[1.5, 2.5], size=factors.shape)) * [1, 50]
+    votes = np.zeros((2, 2))
+    for factor in (0, 1):
+        for _ in range(1_500):
+            shared = rng.choice(factors[:, factor])
+            batch = codes[rng.choice(np.flatnonzero(factors[:, factor] == shared), 5)]
+            votes[factor, np.argmin(batch.var(axis=0) / codes.var(axis=0))] += 1
+    expected = votes.max(axis=0).sum() / votes.sum()
+    assert 0.55 < expected < 0.8
+    found = factor_vae_score(codes, factors, batch_size=5, num_train=3_000, num_test=6_000)
+    assert found == pytest.approx(expected, abs=0.04)

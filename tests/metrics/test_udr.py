@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,23 @@ def test_what_cannot_be_ranked_is_refused():
         udr([units(), units(10)])
     with pytest.raises(ValueError, match="each of 4 units"):
         udr([units(), units()], [[True], [True]])
+
+
+def test_likeness_counts_the_units_of_both_models(noise):
+    # Four of the five units have a partner of similarity 0.9, and the third of noise has none.
+    assert udr([noise[:, :2], noise]) == pytest.approx([4 / 5 * 0.9] * 2, abs=0.01)
+    assert udr([noise, noise], alpha=0.3) == pytest.approx([0.7, 0.7], abs=0.01)
+
+
+def test_a_models_rank_is_the_median_over_the_others():
+    codes = units()
+    # Alike with two of three others, 0.9; with the third not at all, 0.
+    assert udr([codes, -codes, codes[:, ::-1], units(seed=3)]) == pytest.approx([0.9, 0.9, 0.9, 0], abs=0.02)
+
+
+def test_a_unit_without_a_partner_is_shared_by_none():
+    codes = units(d=2)
+    both = codes.sum(axis=1, keepdims=True)
+    # Either unit explains 1/√2 − 0.1 of their sum, which they share: x² / 2x for the sum, x for each of the two.
+    x = math.sqrt(1 / 2) - 0.1
+    assert udr([codes, both]) == pytest.approx([(x / 2 + x + x) / 3] * 2, abs=0.01)

@@ -1,0 +1,141 @@
+"""What the scores share as torchmetrics, and what a table of codes says of itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bvae import metrics
+from bvae.metrics import Codes
+
+FACTORS = torch.tensor([[0, 4, 1], [1, 4, 2], [0, 4, 3], [1, 4, 1]])
+SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0])
+
+
+def codes(means: list[float], log_variances: list | None = None) -> Codes:
+    """Units whose means are this far on either side of 3."""
+    spread = torch.stack([3 + SIGNS * mean for mean in means], dim=1)
+    given = None if log_variances is None else torch.tensor(log_variances).log().expand(4, -1)
+    return Codes(spread, given, FACTORS)
+
+
+def test_sizes_are_those_of_the_factors_that_vary():
+    assert codes([1]).sizes() == [2, 3]
+    assert codes([1])._replace(factors=FACTORS[:, 1:2]).sizes() == []
+    assert codes([1])._replace(factors=FACTORS[:, :0]).sizes() == []
+
+
+def test_a_unit_is_active_below_085_of_the_priors_variance_or_its_own():
+    assert metrics.ACTIVE_BELOW == 0.85
+    assert codes([0, 0, 0], [0.01, 0.84, 0.86]).active().tolist() == [True, True, False]
+    # 1.3 < 0.85·(1.3 + s²) where s² is over 0.229
+    assert codes([0.0, 0.47, 0.49], [1.3, 1.3, 1.3]).active().tolist() == [False, False, True]
+    # A variance under 1 is compared with the prior's though its own is smaller.
+    assert codes([0.1], [0.5]).active().tolist() == [True]
+
+
+def test_active_units_have_a_small_variance_on_average_over_the_images():
+    found = Codes(torch.zeros(2, 2), torch.tensor([[0.2, 0.1], [1.6, 1.5]]).log(), FACTORS[:2])
+    assert found.active().tolist() == [False, True]  # 0.9 and 0.8; of the logarithms, 0.57 and 0.39
+
+
+def test_units_without_variances_are_active_where_their_means_have_one_over_a_hundredth():
+    assert codes([0.0, 0.09, 0.11]).active().tolist() == [False, False, True]
+
+
+def test_samples_have_their_posteriors_means_and_deviations():
+    means, deviations = torch.tensor([3.0, -1.0]).expand(20_000, 2), torch.tensor([0.5, 4.0])
+    found = Codes(means, (2 * deviations.log()).expand(20_000, 2), FACTORS)
+    first, again, other = (found.sample(seed) for seed in (0, 0, 1))
+    assert first.mean(dim=0).tolist() == pytest.approx([3, -1], abs=0.1)
+    assert first.std(dim=0).tolist() == pytest.approx([0.5, 4], rel=0.03)
+    assert np.corrcoef(first.T)[0, 1] == pytest.approx(0, abs=0.03)
+    assert first.equal(again)
+    assert not first.equal(other)
+    assert found._replace(mean=means.double()).sample(0).dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", [torch.from_numpy, np.asarray])
+def test_what_is_overwritten_after_an_update_has_been_copied(kind, noisy, factors):
+    metric = metrics.SampledMutualInformationGap(num_samples=100, num_posteriors=100)
+    table = noisy, factors, np.full_like(noisy, -2.0)
+    buffers = [np.empty_like(part[:200]) for part in table]
+    for start in range(0, 1_000, 200):
+        for buffer, part in zip(buffers, table, strict=True):
+            buffer[:] = part[start : start + 200]
+        metric.update(*map(kind, buffers))
+    for buffer in buffers:
+        buffer[:] = 0
+    for kept, part in zip((metric.codes, metric.factors, metric.log_variances), table, strict=True):
+        assert torch.cat(kept).equal(torch.from_numpy(part))
+
+
+def test_updates_are_scored_in_one_table_with_their_log_variances():
+    class Means(metrics.CodesMetric):
+        def protocol(self, n):
+            return ""
+
+        def score(self, codes):
+            seen.append(codes)
+            return {"whole": 1, "half": 0.1}
+
+    seen: list[Codes] = []
+    metric = Means()
+    everything = codes([1, 2], [0.1, 0.2])
+    for rows in (slice(0, 1), slice(1, 4)):
+        metric.update(everything.mean[rows], FACTORS[rows], everything.log_variance[rows])
+    found = metric.compute()
+    assert {name: (value.item(), value.dtype) for name, value in found.items()} == {
+        "whole": (1, torch.int64),  # a count stays one
+        "half": (0.1, torch.float64),
+    }
+    metric.reset()
+    metric.update(everything.mean, FACTORS)
+    metric.compute()
+    assert seen[1].log_variance is None
+    for part, expected in zip(seen[0], everything, strict=True):
+        assert part.equal(expected)
+    with pytest.raises(ValueError, match="either every update has log_variances or none"):
+        metric.update(*everything[::2], everything.log_variance)
+    assert len(metric.codes) == len(metric.factors) == 1
+    assert not metric.log_variances
+
+
+def test_a_refused_update_adds_nothing():
+    metric = metrics.MIGSup()
+    good = torch.zeros(4, 2), FACTORS, torch.zeros(4, 2)
+    for wrong, message in (
+        ((good[0][:, 0], FACTORS), r"codes must be \(B, D\)"),
+        ((good[0], FACTORS[:, 0]), r"codes must be \(B, D\)"),
+        ((good[0], FACTORS[:3]), r"codes must be \(B, D\)"),
+        ((good[0], FACTORS, torch.zeros(4, 3)), r"log_variances must have the shape of the codes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.update(*wrong)
+    metric.update(*good)
+    for wrong, message in (
+        ((torch.zeros(4, 3), FACTORS, torch.zeros(4, 3)), r"codes had the shape \(4, 2\) before, got \(4, 3\)"),
+        ((good[0], FACTORS[:, :2], good[2]), r"factors had the shape \(4, 3\) before, got \(4, 2\)"),
+        ((good[0], FACTORS), "either every update has log_variances or none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric.update(*wrong)
+    assert [len(kept) for kept in (metric.codes, metric.factors, metric.log_variances)] == [1, 1, 1]
+    metric.update(*(part[:1] for part in good))
+    assert len(metric.codes) == 2
+
+
+def test_the_two_parts_are_other_images_with_their_own_factors():
+    rows = torch.arange(1_000)
+    table = Codes(torch.stack((rows, -rows), dim=1).double(), None, rows[:, None] * 10)
+    metric = metrics.SAP(num_train=500, num_test=300)
+    parts = metric.parts(table)
+    for codes, factors, n in ((*parts[:2], 500), (*parts[2:], 300)):
+        assert len(codes) == len(factors) == n
+        assert torch.equal(codes[:, :1] * 10, factors)
+    assert len({*parts[0][:, 0].tolist(), *parts[2][:, 0].tolist()}) == 800
+    assert torch.equal(parts[0], metric.parts(table)[0])
+    assert not torch.equal(parts[0], metrics.SAP(500, 300, seed=1).parts(table)[0])
+    assert metric.rows(1_000) == "500 training and 300 test rows"
+    assert len(metrics.SAP().parts(table)[0]) == 667  # two in three of a smaller table
