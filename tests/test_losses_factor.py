@@ -54,6 +54,12 @@ def test_the_discriminator_is_the_papers():
     linear = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)]
     assert linear == [(7, 1000)] + [(1000, 1000)] * 5 + [(1000, 2)]
     assert [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * 6
+    assert isinstance(layers[-1], nn.Linear)
+    for layer in layers[::2]:  # Xavier-uniform, and biases of 0
+        bound = math.sqrt(6 / (layer.in_features + layer.out_features))
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+        assert not layer.bias.any()
     (group,) = loss.parameter_groups()
     assert (group["lr"], group["betas"]) == (1e-4, (0.5, 0.9))
 
