@@ -50,17 +50,12 @@ DEFAULTS = {
     },
     FreeBits: {"beta": ((0, 1),), "free_nats": ((0, 0.1),), "concavity": ((0, 0),)},
 }
+NETWORK = {"latent_dim": 10, "activation": None, "image_shape": (1, 64, 64)}
 OTHERS = {
     Gaussian: {"variance": 0.1, "bounded": True},
     LearnedGaussian: {"variance": 0.1},
-    **dict.fromkeys(
-        (ConvEncoder, LocatelloEncoder, MLPEncoder, MLPDecoder),
-        {"latent_dim": 10, "activation": None, "image_shape": (1, 64, 64)},
-    ),
-    **dict.fromkeys(
-        (ConvDecoder, LocatelloDecoder),
-        {"latent_dim": 10, "fast": True, "activation": None, "image_shape": (1, 64, 64)},
-    ),
+    **dict.fromkeys((ConvEncoder, LocatelloEncoder, MLPEncoder, MLPDecoder), NETWORK),
+    **{part: NETWORK | {"fast": True} for part in (ConvDecoder, LocatelloDecoder)},
     Muon: {
         **{"lr": 2e-3, "momentum": 0.95, "iterations": 5, "betas": (0.9, 0.999), "eps": 1e-8},
         **{"first_step": 0, "adam_lr": 1},

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, MultiStepLR
 from torch.utils.data import DataLoader, IterableDataset
 
 from bvae.captured import Captured
-from bvae.losses import ELBO, Beta, Factor
+from bvae.losses import ELBO, Bernoulli, Beta, Factor, Gaussian
 from bvae.model import NotFinite, WrongImages
 from bvae.training import Training
 
@@ -338,6 +338,12 @@ def test_an_optimizer_trains_the_loss_too_by_its_own_settings_and_says_what_it_d
     scheduled = Training(*parts(), ELBO(), scheduler=partial(MultiStepLR, milestones=[2])).configure_optimizers()
     assert scheduled["lr_scheduler"]["interval"] == "step"
     assert scheduled["lr_scheduler"]["scheduler"].optimizer is scheduled["optimizer"]
+
+
+def test_the_model_has_the_objectives_likelihood():
+    likelihood = Gaussian(0.3)
+    assert Training(*parts(), Beta(likelihood=likelihood)).model.likelihood is likelihood
+    assert isinstance(Training(*parts(), nn.Identity()).model.likelihood, Bernoulli)  # of a loss that has none
 
 
 def test_a_model_that_was_left_in_evaluation_mode_trains_in_training_mode():
