@@ -48,6 +48,17 @@ def test_two_images_by_hand():
     )
 
 
+@pytest.mark.parametrize(("logit", "accuracy"), [(0.1, 0.5), (-0.1, 0.5), (0.0, 0.0)])
+def test_a_discriminator_that_is_nearly_undecided_takes_a_side_and_one_that_is_has_told_nothing(logit, accuracy):
+    loss = small()
+    loss.log_ratio = lambda latents, weights: torch.full((len(latents),), logit)  # of whatever it is shown
+    terms = loss(of(torch.randn(8, 2)), AT)
+    assert terms["discriminator_accuracy"] == accuracy
+    assert terms["discriminator_loss"].item() == pytest.approx(
+        0.5 * (math.log1p(math.exp(-logit)) + math.log1p(math.exp(logit)))
+    )
+
+
 def test_the_discriminator_is_the_papers():
     loss = Factor(latent_dim=7)
     layers = list(loss.discriminator)

@@ -113,6 +113,21 @@ def test_the_modules_show_the_stacks_weights_and_loading_one_changes_the_stack()
     assert [weight.stride() for weight in modules[1].parameters()] == strides  # channels last, as a CPU is faster with
 
 
+def test_the_modules_have_the_stacks_mode():
+    modules = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)) for _ in range(2)]
+    stack, inputs = Stacked(modules), torch.rand(2, 5, 3)
+    every = [*stack.layers.modules(), *(part for module in modules for part in module.modules())]
+    for mode, change in ((False, stack.eval), (True, stack.train), (False, lambda: stack.train(False))):
+        assert change() is stack
+        assert {stack.training, *(part.training for part in every)} == {mode}
+    expected = torch.stack([*map(nn.Module.__call__, modules, inputs)])
+    for way in (stack.in_turn, stack.at_once):
+        torch.testing.assert_close(way(inputs), expected)  # nothing is dropped, and no batch's moments are taken
+    stack.train()
+    for way in (stack.in_turn, stack.at_once):
+        assert (way(inputs) == 0).any()
+
+
 def test_modules_that_differ_are_refused():
     with pytest.raises(ValueError, match="the one at 1 differs from the first"):
         Stacked([MLPEncoder(3), MLPEncoder(4)])
