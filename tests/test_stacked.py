@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
+from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder
 from bvae.stacked import Stacked
 
 
@@ -46,7 +46,6 @@ def _in_double_precision():
         (ConvEncoder, ConvDecoder, (3, 128, 128)),
         (LocatelloEncoder, LocatelloDecoder, (1, 64, 64)),
         (LocatelloEncoder, LocatelloDecoder, (3, 32, 48)),
-        (MLPEncoder, MLPDecoder, (1, 8, 8)),
     ],
 )
 def test_a_stack_computes_what_its_modules_compute(encoder, decoder, shape):
@@ -128,9 +127,15 @@ def test_the_modules_have_the_stacks_mode():
         assert (way(inputs) == 0).any()
 
 
-def test_modules_that_differ_are_refused():
-    with pytest.raises(ValueError, match="the one at 1 differs from the first"):
-        Stacked([MLPEncoder(3), MLPEncoder(4)])
+@pytest.mark.parametrize(
+    "other",
+    [nn.Linear(3, 5), nn.Linear(3, 4, bias=False), nn.Linear(3, 4).float(), nn.Linear(3, 4, device="meta"), nn.ReLU()],
+    ids=str,
+)
+def test_modules_that_differ_are_refused(other):
+    alike = [nn.Linear(3, 4) for _ in range(2)]
+    with pytest.raises(ValueError, match="the one at 2 differs from the first"):
+        Stacked([*alike, other])
 
 
 @pytest.mark.slow
