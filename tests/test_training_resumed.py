@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, MultiStepLR
 from torch.utils.data import DataLoader
 from trainings import IMAGES, begun, fit, parts
 
+from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.captured import Captured
 from bvae.losses import ELBO, Beta
 from bvae.model import NotFinite
@@ -175,3 +176,29 @@ def test_where_a_training_goes_on_within_its_epochs(at, batch, epochs):
     for of in ("total", "current"):
         assert (progress["epoch_progress"][of]["processed"], progress["epoch_progress"][of]["completed"]) == epochs
     assert training._random_states == [{"cpu": 1}]  # of one process, as it once was
+
+
+def test_each_part_is_described_as_its_own():
+    shape = (1, 8, 8)
+    training = Training(ConvEncoder(2, image_shape=shape), ConvDecoder(2, image_shape=shape), Beta())
+    saved = {"state_dict": {}}
+    training.on_save_checkpoint(saved)
+    parts = {name: of["class"].rpartition(".")[2] for name, of in saved["vae"].items()}
+    assert parts == {"encoder": "ConvEncoder", "decoder": "ConvDecoder", "loss": "Beta", "optimizer": "Adam"}
+    assert (saved["scheduler"], saved["optimizer_states"], saved["lr_schedulers"]) == (None, [], [])
+
+
+def test_of_weights_alone_no_optimizers_state_is_made_up():
+    training = begun(state=SimpleNamespace(fn=TrainerFn.FITTING))
+    training.optimizer = partial(Adam, lr=0.1)
+    checkpoint = {"state_dict": {}, "loops": loops(4, 4, False), "vae": {"optimizer": None}, "global_step": 4}
+    training.on_load_checkpoint(checkpoint)
+    assert "optimizer_states" not in checkpoint
+    assert training._interval_states == []
+
+
+def test_a_checkpoint_that_is_only_tested_leaves_the_training_alone():
+    training = begun(state=SimpleNamespace(fn=TrainerFn.TESTING))
+    checkpoint = {"state_dict": {}, "random_states": [1], "interval_means": [2]}  # and no loops
+    training.on_load_checkpoint(checkpoint)
+    assert training._random_states == training._interval_states == []
