@@ -165,15 +165,18 @@ def test_a_woken_units_weights_in_the_decoder_are_small_and_many_units_are_woken
     with torch.no_grad():
         vae.encoder.weight.zero_()
         vae.encoder.weight[1] = 5  # active
-        vae.encoder.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 0.0, -4, 0.1, -0.1, 0.02]))
+        vae.encoder.weight[8, 0] = 2  # σ² = exp(2x − 1), whose mean over x in [0, 1] is sinh(1) = 1.18
+        vae.encoder.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 0.0, -4, 0.1, -1, 0.02]))
     before = vae.decoder.weight.clone()
     vae.encode = lambda images: posterior_of(vae.encoder(images))  # of images that are features already
-    assert wake(vae, torch.rand(200, 4), 3) == [2, 4, 0]
-    assert vae.decoder.weight[:, [0, 2, 4]].std(dim=0).tolist() == pytest.approx([0.01] * 3, rel=0.1)
-    assert torch.equal(vae.decoder.weight[:, [1, 3]], before[:, [1, 3]])
-    assert vae.encoder.bias[5:].tolist() == pytest.approx([0, -4, 0, -0.1, 0])
-    assert not vae.encoder.weight[[3, 5, 6, 7, 8, 9]].any()
-    directions = vae.encoder.weight[[0, 2, 4]]
+    features = torch.rand(200, 4)
+    features[:, 3] = 0.5  # one that doesn't vary leaves the others
+    assert wake(vae, features, 3) == [3, 2, 4]
+    assert vae.decoder.weight[:, 2:].std(dim=0).tolist() == pytest.approx([0.01] * 3, rel=0.1)
+    assert torch.equal(vae.decoder.weight[:, :2], before[:, :2])
+    assert vae.encoder.bias[5:].tolist() == pytest.approx([0, -4, 0, 0, 0])
+    assert not vae.encoder.weight[[0, 5, 6, 7, 8, 9]].any()
+    directions = vae.encoder.weight[2:5]
     assert (torch.corrcoef(directions).abs() - torch.eye(3)).max() < 0.999  # each its own
 
 
