@@ -6,7 +6,7 @@ from lightning import Trainer
 from torch import nn
 
 from bvae.callbacks import WakeIdleUnits
-from bvae.callbacks.wake import wake
+from bvae.callbacks.wake import _code_layers, wake
 from bvae.data import ArrayImages, ImagesDataModule
 from bvae.losses import Capacity, Context, Control, Factor, Loss
 from bvae.model import VAE, posterior_of
@@ -227,13 +227,15 @@ def test_units_are_woken_at_their_step_once_and_in_no_other(monkeypatch):
         ([nn.Linear(4, 6)], [nn.Identity()]),
         ([nn.Linear(4, 6), nn.Linear(6, 4)], [nn.Linear(3, 4)]),
         ([nn.Linear(4, 6)], [nn.Linear(4, 3), nn.Linear(3, 4)]),
-        ([nn.Linear(3, 4), nn.Linear(4, 6)], [nn.Linear(3, 4), nn.Linear(4, 4)]),  # the only one that can be woken
+        # The only one that can be woken:
+        ([nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 6), nn.Identity()], [nn.Linear(3, 4), nn.Linear(4, 4)]),
     ],
 )
 def test_a_code_lies_between_the_encoders_last_layer_and_the_decoders_first(encoder, decoder):
     training = Training(nn.Sequential(*encoder), nn.Sequential(*decoder), Capacity())
-    if len(encoder) == len(decoder) == 2:
+    if len(encoder) == 4:
         WakeIdleUnits(2, 5).check(training)
+        assert _code_layers(training.model) == (encoder[2], decoder[0])
     else:
         with pytest.raises(ValueError, match="wake needs an encoder that ends in a linear layer of 2D outputs"):
             WakeIdleUnits(2, 5).check(training)
