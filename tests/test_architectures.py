@@ -14,6 +14,8 @@ from bvae.losses import ELBO, Capacity, Context
 from bvae.model import WrongImages
 from bvae.training import Training
 
+NETWORKS = [ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder, LocatelloEncoder, LocatelloDecoder]
+
 
 def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
@@ -28,15 +30,111 @@ def test_parameter_counts_are_those_worked_out_by_hand():
     assert parameters(MLPDecoder(10)) == (10 * 1200 + 1200) + 2 * (1200 * 1200 + 1200) + (1200 * 4096 + 4096)
 
 
+def layers_of(network: nn.Module) -> list[tuple]:
+    """Its layers with weights: channels, kernel, stride and padding, or inputs and outputs."""
+    convolutions = nn.Conv2d | nn.ConvTranspose2d
+    return [
+        (layer.in_channels, layer.out_channels, *layer.kernel_size, *layer.stride, *layer.padding)
+        if isinstance(layer, convolutions)
+        else (layer.in_features, layer.out_features)
+        for layer in network.layers
+        if isinstance(layer, convolutions | nn.Linear)
+    ]
+
+
+def halving(inputs: int, outputs: int) -> tuple:
+    return inputs, outputs, 4, 4, 2, 2, 1, 1
+
+
+def by_two(inputs: int, outputs: int) -> tuple:
+    return inputs, outputs, 2, 2, 2, 2, 0, 0
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "shape", "encoding", "decoding"),
+    [
+        # Burgess et al. (2018), Appendix A.1: four convolutions for 64×64
+        *(
+            (
+                *(ConvEncoder, ConvDecoder, (channels, 4 << n, 4 << n)),
+                [halving(channels, 32), *[halving(32, 32)] * (n - 1), (512, 256), (256, 256), (256, 14)],
+                [(7, 256), (256, 256), (256, 512), *[halving(32, 32)] * (n - 1), halving(32, channels)],
+            )
+            for channels, n in ((1, 1), (1, 4), (3, 2))
+        ),
+        # Locatello et al. (2019), Table 1
+        *(
+            (
+                *(LocatelloEncoder, LocatelloDecoder, (channels, 16 * h, 16 * w)),
+                [
+                    *(halving(channels, 32), halving(32, 32), by_two(32, 64), by_two(64, 64)),
+                    *((64 * h * w, 256), (256, 14)),
+                ],
+                [(7, 256), (256, 64 * h * w), halving(64, 64), halving(64, 32), halving(32, 32), halving(32, channels)],
+            )
+            for channels, h, w in ((1, 4, 4), (3, 2, 1), (1, 1, 2))
+        ),
+        # Higgins et al. (2017), Table 1
+        *(
+            (
+                *(MLPEncoder, MLPDecoder, (channels, 8, 6)),
+                [(48 * channels, 1200), (1200, 1200), (1200, 14)],
+                [(7, 1200), (1200, 1200), (1200, 1200), (1200, 48 * channels)],
+            )
+            for channels in (1, 3)
+        ),
+    ],
+)
+def test_the_layers_are_the_papers(encoder, decoder, shape, encoding, decoding):
+    parts = encoder(7, image_shape=list(shape)), decoder(7, image_shape=shape)
+    assert [layers_of(part) for part in parts] == [encoding, decoding]
+    for part, layers in zip(parts, (encoding, decoding), strict=True):
+        assert (part.image_shape, part.latent_dim) == (shape, 7)
+        kinds = [type(layer) for layer in part.layers if type(layer).__module__.endswith("activation")]
+        assert kinds == [nn.ReLU] * (len(layers) - 1)  # after each layer but the last
+        assert isinstance(part.layers[-1], nn.Linear | nn.ConvTranspose2d | nn.Unflatten)
+    codes = parts[0](torch.rand(2, *shape))
+    assert codes.shape == (2, 14)
+    assert parts[1](codes[:, :7]).shape == (2, *shape)
+    in_place = encoder is not MLPEncoder
+    assert (parts[0].activation.inplace, parts[1].activation.inplace) == (in_place, in_place)
+
+
+@pytest.mark.parametrize("decoder", [ConvDecoder, LocatelloDecoder])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_decoder_is_fast_in_all_of_its_layers_or_in_none(decoder, channels):
+    for fast in (True, False):
+        made = decoder(3, fast, image_shape=(channels, 16, 16))
+        assert made.fast is fast
+        assert {layer.fast for layer in made.layers if isinstance(layer, nn.ConvTranspose2d)} == {fast}
+
+
+def test_shapes_that_an_architecture_cannot_halve_are_named():
+    for side in (8, 16, 32, 64, 128):
+        ConvEncoder(2, image_shape=(1, side, side))
+    for height, width in ((4, 4), (12, 12), (63, 63), (16, 32), (2, 2), (1, 1)):
+        with pytest.raises(ValueError, match=f"conv takes square images of 8, .*, got {height}×{width}"):
+            ConvDecoder(2, image_shape=(1, height, width))
+    for height, width in ((8, 16), (16, 24), (40, 40)):
+        with pytest.raises(ValueError, match=f"multiples of 16 pixels, got {height}×{width}"):
+            LocatelloEncoder(2, image_shape=(1, height, width))
+    for shape in ((8, 8), (1, 8, 8, 8), (0, 8, 8), (1, -8, 8), (1, 8.0, 8), ("1", 8, 8)):
+        with pytest.raises(ValueError, match="image_shape must be"):
+            MLPEncoder(2, image_shape=shape)
+
+
 @pytest.mark.parametrize("encoder", [ConvEncoder, MLPEncoder])
 @pytest.mark.parametrize("decoder", [ConvDecoder, MLPDecoder])
 def test_any_encoder_goes_with_any_decoder(encoder, decoder):
-    codes = encoder(3)(torch.zeros(2, 1, 64, 64))
+    shape = (1, 8, 8)
+    codes = encoder(3, image_shape=shape)(torch.zeros(2, *shape))
     assert codes.shape == (2, 6)
-    assert decoder(3)(codes[:, :3]).shape == (2, 1, 64, 64)
+    assert decoder(3, image_shape=shape)(codes[:, :3]).shape == (2, *shape)
 
 
-@pytest.mark.parametrize("module", [ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder])
+@pytest.mark.parametrize(
+    "module", [ConvEncoder, ConvDecoder, LocatelloEncoder, LocatelloDecoder, MLPEncoder, MLPDecoder]
+)
 def test_weights_are_xavier_uniform_and_biases_zero(module):
     for layer in module(10).modules():
         if hasattr(layer, "bias"):
@@ -74,7 +172,7 @@ def test_a_persons_own_module_must_keep_its_arguments_themselves():
         describe(Scaled(0.5))
 
 
-@pytest.mark.parametrize("kind", [ConvEncoder, ConvDecoder, MLPEncoder, MLPDecoder, LocatelloEncoder, LocatelloDecoder])
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_each_layers_activation_has_hooks_of_its_own_and_shares_the_parameters(kind):
     network = kind(activation=nn.PReLU())
     first, second = [layer for layer in network.layers if isinstance(layer, nn.PReLU)][:2]

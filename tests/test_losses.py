@@ -167,6 +167,13 @@ def test_concave_free_bits_charge_the_less_the_more_nats_a_unit_has():
     assert torch.allclose(price[:, 1], torch.tensor(6 / (1 + 2 * 0.005)))
 
 
+@pytest.mark.parametrize("concavity", [5.0, 0.05, 1e-3, 5e-5, 0.0])
+def test_any_concavity_counts(concavity):
+    loss = FreeBits(beta=[[0, 6]], free_nats=[[0, 0]], concavity=[[0, concavity]])
+    cost = 6 * math.log1p(3 * concavity) / concavity if concavity else 6 * 3  # of 0.05, 16.77
+    assert loss(example(kl=3.0), at(9))["loss"].item() == pytest.approx(RECONSTRUCTION + cost, abs=2e-4)
+
+
 def test_likelihoods_are_those_of_torch_distributions():
     images, logits = torch.rand(3, 1, 8, 8).round(), torch.randn(3, 1, 8, 8)
     bernoulli = torch.distributions.Bernoulli(logits=logits).log_prob(images).sum(dim=(1, 2, 3))

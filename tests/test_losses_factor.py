@@ -48,12 +48,29 @@ def test_two_images_by_hand():
     )
 
 
+@pytest.mark.parametrize(("logit", "accuracy"), [(0.1, 0.5), (-0.1, 0.5), (0.0, 0.0)])
+def test_a_discriminator_that_is_nearly_undecided_takes_a_side_and_one_that_is_has_told_nothing(logit, accuracy):
+    loss = small()
+    loss.log_ratio = lambda latents, weights: torch.full((len(latents),), logit)  # of whatever it is shown
+    terms = loss(of(torch.randn(8, 2)), AT)
+    assert terms["discriminator_accuracy"] == accuracy
+    assert terms["discriminator_loss"].item() == pytest.approx(
+        0.5 * (math.log1p(math.exp(-logit)) + math.log1p(math.exp(logit)))
+    )
+
+
 def test_the_discriminator_is_the_papers():
     loss = Factor(latent_dim=7)
     layers = list(loss.discriminator)
     linear = [(layer.in_features, layer.out_features) for layer in layers if isinstance(layer, nn.Linear)]
     assert linear == [(7, 1000)] + [(1000, 1000)] * 5 + [(1000, 2)]
     assert [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * 6
+    assert isinstance(layers[-1], nn.Linear)
+    for layer in layers[::2]:  # Xavier-uniform, and biases of 0
+        bound = math.sqrt(6 / (layer.in_features + layer.out_features))
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
+        assert not layer.bias.any()
     (group,) = loss.parameter_groups()
     assert (group["lr"], group["betas"]) == (1e-4, (0.5, 0.9))
 

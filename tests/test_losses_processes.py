@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed
 
-from bvae.losses import DIP1, DIP2, BetaTC, Context, Control, Loss, Posterior, Sample
+from bvae.losses import DIP1, DIP2, BetaTC, Context, Control, Factor, Loss, Posterior, Sample
 from bvae.losses.processes import gathered
 
 PARTS = (slice(0, 3), slice(3, 5))  # each process's images: an epoch's last batch needn't part evenly
@@ -32,13 +33,26 @@ def penalty_and_gradient(loss: Loss, images: slice) -> tuple[torch.Tensor, torch
     return penalty.detach(), torch.autograd.grad(penalty, both)[0]
 
 
+def permuted_latents(rank: int) -> torch.Tensor:
+    """What a discriminator takes for permuted latents where the first process's are all 0 and the second's all 1."""
+    loss, seen = Factor(latent_dim=2, discriminator_width=2, discriminator_depth=1), []
+    log_ratio = loss.log_ratio
+    loss.log_ratio = lambda latents, weights: seen.append(latents) or log_ratio(latents, weights)
+    torch.manual_seed(rank)
+    latents, images = torch.full((400, 2), float(rank)), torch.zeros(400, 1, 1, 1)
+    loss(Sample(images, images, Posterior(latents, latents), latents), Context(torch.tensor(0), dataset_size=800))
+    assert torch.equal(seen[0], latents)
+    assert torch.equal(seen[1], latents)
+    return seen[2]
+
+
 def work(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     found = [penalty_and_gradient(loss, PARTS[rank]) for loss in losses()]
     control = Control(target_start=0.1, k_i=1.0)  # each process has a KL of its own
     penalty_and_gradient(control, PARTS[rank])
     rows = gathered(torch.full((rank + 1, 2, 2), float(rank)))
-    torch.save((found, control.integral, rows), folder / f"{rank}.pt")
+    torch.save((found, control.integral, rows, permuted_latents(rank)), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -49,9 +63,15 @@ def test_two_processes_have_the_penalties_and_the_gradients_of_one_with_the_doub
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    (first, integral, rows), (second, other_integral, _) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    (first, integral, rows, permuted), (second, other_integral, _, others) = (
+        torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)
+    )
     assert rows[:, 0, 0].tolist() == [0, 1, 1]
     assert integral == other_integral > 0
+    for found in (permuted, others):  # half of a unit's 800 values are 0 and half are 1, of which 400 are drawn
+        assert found.shape == (400, 2)
+        assert found.mean(dim=0).tolist() == pytest.approx([0.5, 0.5], abs=0.1)
+        assert not torch.equal(found[:, 0], found[:, 1])
     for loss, one, other in zip(losses(), first, second, strict=True):
         penalty, gradient = penalty_and_gradient(loss, ALL)
         assert torch.allclose(one[0], penalty, atol=1e-4)

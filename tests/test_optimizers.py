@@ -153,3 +153,78 @@ def test_the_state_of_an_earlier_version_is_taken_on():
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises((ValueError, TypeError), match=f"{name} must (not )?be .*got {re.escape(repr(value))}"):
         Muon([nn.Parameter(torch.ones(2, 2))], **{name: value})
+
+
+def step_of(gradients: list[torch.Tensor], momentum: float, iterations: int) -> torch.Tensor:
+    """Jordan's step after these gradients of a matrix, in double precision: Nesterov's average, orthogonalized."""
+    average = torch.zeros_like(gradients[0])
+    for gradient in gradients:
+        average = momentum * average + (1 - momentum) * gradient
+    x = (1 - momentum) * gradients[-1] + momentum * average
+    x = x / x.square().sum().sqrt()
+    for _ in range(iterations):
+        x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+    return x
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 2, 3)])
+def test_three_steps_are_jordans_in_every_group_by_its_own_settings(shape):
+    torch.manual_seed(0)
+    groups = [{"lr": 0.1, "momentum": 0.9, "iterations": 3}, {"lr": 0.02, "momentum": 0.5, "iterations": 6}]
+    weights = [nn.Parameter(torch.randn(shape).double()) for _ in groups]
+    still, before = nn.Parameter(torch.ones(2, 2)), [weight.detach().clone() for weight in weights]
+    optimizer = Muon([{"params": [weight, still], **group} for weight, group in zip(weights, groups, strict=True)][:1])
+    optimizer.add_param_group({"params": [weights[1]], **groups[1]})
+    seen = []
+    for _ in range(3):
+        seen.append(torch.randn(shape).double())
+        for weight in weights:
+            weight.grad = seen[-1].clone()
+        optimizer.step()
+        for weight, old, group in zip(weights, before, groups, strict=True):
+            step = step_of([gradient.flatten(1) for gradient in seen], group["momentum"], group["iterations"])
+            old -= 0.2 * group["lr"] * math.sqrt(max(step.shape)) * step.reshape(shape)
+            torch.testing.assert_close(weight.detach(), old)
+    assert torch.equal(still, torch.ones(2, 2))  # it has no gradient
+    assert not optimizer.state[still]
+
+
+def test_a_bias_takes_adams_steps_by_the_groups_betas_and_eps_also_before_the_first_step():
+    torch.manual_seed(0)
+    ours, adams = (nn.Parameter(torch.ones(5)) for _ in range(2))
+    settings = {"betas": (0.6, 0.8), "eps": 0.05}
+    muon = Muon([ours], lr=0.4, first_step=2, adam_lr=0.25, **settings)
+    adam = torch.optim.Adam([adams], **settings)
+    for rate in (0.1, 0.1, 0.4, 0.4):
+        adam.param_groups[0]["lr"] = rate
+        ours.grad = torch.randn(5)
+        adams.grad = ours.grad.clone()
+        muon.step()
+        adam.step()
+        torch.testing.assert_close(ours, adams)
+
+
+def test_a_closure_has_gradients_and_its_loss_is_returned():
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = Muon([weight])
+
+    def closure() -> torch.Tensor:
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert optimizer.step(closure) == 4
+    assert not torch.equal(weight, torch.ones(2, 2))
+    assert optimizer.step() is None
+
+
+def test_each_setting_is_kept_in_the_groups_of_parameters():
+    settings = {"lr": 0.5, "momentum": 0.25, "iterations": 3, "betas": (0.5, 0.75), "eps": 0.1}
+    settings |= {"first_step": 7, "adam_lr": 0.2}
+    (group,) = Muon([nn.Parameter(torch.ones(2))], **settings).param_groups
+    assert {name: group[name] for name in settings} == settings
+    for momentum in (0.0, 0.999):
+        Muon([nn.Parameter(torch.ones(2))], momentum=momentum, betas=(momentum, 0))
+    with pytest.raises(ValueError, match=r"betas\[1\] must be 0 or more and below 1, got 1.0"):
+        Muon([nn.Parameter(torch.ones(2))], betas=(0.9, 1.0))

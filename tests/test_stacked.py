@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
+from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder
 from bvae.stacked import Stacked
 
 
@@ -46,7 +46,6 @@ def _in_double_precision():
         (ConvEncoder, ConvDecoder, (3, 128, 128)),
         (LocatelloEncoder, LocatelloDecoder, (1, 64, 64)),
         (LocatelloEncoder, LocatelloDecoder, (3, 32, 48)),
-        (MLPEncoder, MLPDecoder, (1, 8, 8)),
     ],
 )
 def test_a_stack_computes_what_its_modules_compute(encoder, decoder, shape):
@@ -113,9 +112,30 @@ def test_the_modules_show_the_stacks_weights_and_loading_one_changes_the_stack()
     assert [weight.stride() for weight in modules[1].parameters()] == strides  # channels last, as a CPU is faster with
 
 
-def test_modules_that_differ_are_refused():
-    with pytest.raises(ValueError, match="the one at 1 differs from the first"):
-        Stacked([MLPEncoder(3), MLPEncoder(4)])
+def test_the_modules_have_the_stacks_mode():
+    modules = [nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)) for _ in range(2)]
+    stack, inputs = Stacked(modules), torch.rand(2, 5, 3)
+    every = [*stack.layers.modules(), *(part for module in modules for part in module.modules())]
+    for mode, change in ((False, stack.eval), (True, stack.train), (False, lambda: stack.train(False))):
+        assert change() is stack
+        assert {stack.training, *(part.training for part in every)} == {mode}
+    expected = torch.stack([*map(nn.Module.__call__, modules, inputs)])
+    for way in (stack.in_turn, stack.at_once):
+        torch.testing.assert_close(way(inputs), expected)  # nothing is dropped, and no batch's moments are taken
+    stack.train()
+    for way in (stack.in_turn, stack.at_once):
+        assert (way(inputs) == 0).any()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [nn.Linear(3, 5), nn.Linear(3, 4, bias=False), nn.Linear(3, 4).float(), nn.Linear(3, 4, device="meta"), nn.ReLU()],
+    ids=str,
+)
+def test_modules_that_differ_are_refused(other):
+    alike = [nn.Linear(3, 4) for _ in range(2)]
+    with pytest.raises(ValueError, match="the one at 2 differs from the first"):
+        Stacked([*alike, other])
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ from lightning import Trainer
 from torch import nn
 
 from bvae.callbacks import WakeIdleUnits
-from bvae.callbacks.wake import wake
+from bvae.callbacks.wake import _code_layers, wake
 from bvae.data import ArrayImages, ImagesDataModule
-from bvae.losses import Capacity, Control, Factor, Loss
-from bvae.model import VAE
+from bvae.losses import Capacity, Context, Control, Factor, Loss
+from bvae.model import VAE, posterior_of
 from bvae.training import Training
 
 
@@ -158,3 +158,98 @@ def test_of_several_processes_each_takes_the_weights_that_the_first_has_drawn():
     WakeIdleUnits(2, 5).on_train_batch_start(trainer, training, None, 0)
     for layer, state in zip((training.model.encoder[-1], training.model.decoder[0]), drawn, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in layer.state_dict().items())
+
+
+def test_a_woken_units_weights_in_the_decoder_are_small_and_many_units_are_woken_by_their_variance():
+    vae = VAE(nn.Linear(4, 2 * 5), nn.Linear(5, 3_000))
+    with torch.no_grad():
+        vae.encoder.weight.zero_()
+        vae.encoder.weight[1] = 5  # active
+        vae.encoder.weight[8, 0] = 2  # σ² = exp(2x − 1), whose mean over x in [0, 1] is sinh(1) = 1.18
+        vae.encoder.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 0.0, -4, 0.1, -1, 0.02]))
+    before = vae.decoder.weight.clone()
+    vae.encode = lambda images: posterior_of(vae.encoder(images))  # of images that are features already
+    features = torch.rand(200, 4)
+    features[:, 3] = 0.5  # one that doesn't vary leaves the others
+    assert wake(vae, features, 3) == [3, 2, 4]
+    assert vae.decoder.weight[:, 2:].std(dim=0).tolist() == pytest.approx([0.01] * 3, rel=0.1)
+    assert torch.equal(vae.decoder.weight[:, :2], before[:, :2])
+    assert vae.encoder.bias[5:].tolist() == pytest.approx([0, -4, 0, 0, 0])
+    assert not vae.encoder.weight[[0, 5, 6, 7, 8, 9]].any()
+    directions = vae.encoder.weight[2:5]
+    assert (torch.corrcoef(directions).abs() - torch.eye(3)).max() < 0.999  # each its own
+
+
+@pytest.mark.parametrize(
+    ("step", "woken", "warns"),
+    [(0, [], False), (2, [], False), (3, [], True), (4, [], True), (5, [], False), (9, [], False), (3, [1], False)],
+)
+def test_a_training_that_goes_on_past_the_first_step_says_that_nothing_is_woken(step, woken, warns, caplog):
+    callback, saved = WakeIdleUnits(2, 5), WakeIdleUnits(2, 5)
+    saved.woken = woken
+    callback.load_state_dict(saved.state_dict())
+    data = ImagesDataModule(ArrayImages(torch.rand(8, 1, 8, 8).numpy()), batch_size=8)
+    callback.on_train_start(SimpleNamespace(global_step=step, datamodule=data), Training(*parts(), Capacity()))
+    assert ("wakes no unit" in caplog.text) == warns
+
+
+def test_whatever_ends_a_training_gives_it_its_objective_back_and_a_captured_one_is_refused():
+    callback, training = WakeIdleUnits(2, 5), Training(*parts(), Capacity())
+    for end in (callback.on_train_end, lambda *given: callback.on_exception(*given, KeyboardInterrupt())):
+        training.step_terms = print
+        with pytest.raises(ValueError, match="they can't be captured: use capture=false"):
+            callback.check(training)
+        end(None, training)
+        assert training.step_terms is None
+    callback.check(training)
+
+
+def test_units_are_woken_at_their_step_once_and_in_no_other(monkeypatch):
+    at, training = [], Training(*parts(), Capacity())
+    monkeypatch.setattr("bvae.callbacks.wake.wake", lambda model, images, units: at.append((len(images), units)) or [0])
+    monkeypatch.setattr("bvae.callbacks.wake.sample", lambda data, n, device: (torch.zeros(n, 1, 8, 8), None))
+    trainer = SimpleNamespace(datamodule=None, strategy=SimpleNamespace(broadcast=lambda state: state))
+    for first, last, expected, waking in ((2, 4, 1, [2, 2, 3]), (2, 2, 0, [])):
+        at.clear()
+        callback, found = WakeIdleUnits(first, last, units=3), []
+        for trainer.global_step in (0, 1, 2, 2, 3, 4, 5):  # a step may have several batches
+            callback.on_train_batch_start(trainer, training, None, 0)
+            found += [trainer.global_step] if training.step_terms is not None else []
+        assert (at, found) == ([(1000, 3)] * expected, waking)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        ([nn.Linear(4, 6, bias=False)], [nn.Linear(3, 4)]),
+        ([nn.Linear(4, 5)], [nn.Linear(3, 4)]),
+        ([nn.Identity()], [nn.Linear(3, 4)]),
+        ([nn.Linear(4, 6)], [nn.Identity()]),
+        ([nn.Linear(4, 6), nn.Linear(6, 4)], [nn.Linear(3, 4)]),
+        ([nn.Linear(4, 6)], [nn.Linear(4, 3), nn.Linear(3, 4)]),
+        # The only one that can be woken:
+        ([nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 6), nn.Identity()], [nn.Linear(3, 4), nn.Linear(4, 4)]),
+    ],
+)
+def test_a_code_lies_between_the_encoders_last_layer_and_the_decoders_first(encoder, decoder):
+    training = Training(nn.Sequential(*encoder), nn.Sequential(*decoder), Capacity())
+    if len(encoder) == 4:
+        WakeIdleUnits(2, 5).check(training)
+        assert _code_layers(training.model) == (encoder[2], decoder[0])
+    else:
+        with pytest.raises(ValueError, match="wake needs an encoder that ends in a linear layer of 2D outputs"):
+            WakeIdleUnits(2, 5).check(training)
+
+
+def test_while_units_wake_the_losss_own_parts_learn_as_ever_and_it_stays_in_training_mode():
+    training = Training(*parts(), Control())
+    modes, terms = [], training.terms
+    training.terms = lambda images, context: modes.append(training.loss.training) or terms(images, context)
+    callback = WakeIdleUnits(2, 5, beta=[[0, 2]], free_nats=[[0, 0.5]])
+    callback.woken = [2]
+    found = callback._terms(training, torch.rand(4, 1, 8, 8), Context(torch.tensor(3), 4))
+    assert (modes, training.loss.training) == ([False], True)
+    kl = found["kl_per_unit"].tolist()
+    charged = kl[0] + kl[1] + max(kl[2] - 0.5, 0)
+    assert float((found["loss"] - found["reconstruction"]).detach()) == pytest.approx(2 * charged, abs=1e-3)
+    assert (float(found["beta"]), float(found["free_nats"])) == (2, 0.5)

@@ -10,7 +10,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from bvae.model import images_of
 from bvae.training import Terms, Training
 
 _HOOKS = [
@@ -89,7 +88,7 @@ def take_step(training: Training, terms: Terms, update: Callable[[], None]) -> T
     loop.batch_progress.increment_ready()
     trainer._logger_connector.on_batch_start(batch)
     loop.batch_progress.increment_started()
-    return images_of(batch)
+    return training.images_of(batch)
 
 
 def descend(training: Training, loss: Tensor) -> None:

@@ -65,6 +65,9 @@ class Stacked(nn.Module):
     def train(self, mode: bool = True) -> Stacked:
         for module in self._singles:
             module.train(mode)
+        for layer in self.layers.modules():
+            if (forward := vars(layer).get("forward")) and forward.func is _any_layer:
+                forward.args[0].training = mode  # of the copy that it computes with
         return super().train(mode)
 
     def _share(self) -> None:

@@ -83,9 +83,9 @@ class Training(LightningModule):
         return self._step("test", batch)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Posterior:
-        return self.model.encode(self._images(batch))
+        return self.model.encode(self.images_of(batch))
 
-    def _images(self, batch: Tensor | Sequence[Tensor]) -> Tensor:
+    def images_of(self, batch: Tensor | Sequence[Tensor]) -> Tensor:
         """Take a batch's images in the precision of the weights; what is no float the model refuses."""
         images = images_of(batch)
         return images.to(self.model.dtype) if isinstance(images, Tensor) and images.is_floating_point() else images
@@ -95,7 +95,7 @@ class Training(LightningModule):
         return self.loss(self.model(images), context)
 
     def _step(self, stage: str, batch: Tensor | Sequence[Tensor]) -> Tensor:
-        images = self._images(batch)
+        images = self.images_of(batch)
         if stage == "train" and not self.has_begun:
             self.model.check_images(images)
             self.model.check_values(images)
