@@ -151,6 +151,8 @@ def test_images_for_evaluation_are_the_same_for_every_seed_and_all_are_tested():
     many.setup()
     for loader in (many.predict_dataloader(), many.test_dataloader()):
         assert [len(images) for images, _ in loader] == [500, 500, 100]
+    unprepared = ImagesDataModule(ArrayImages(PIXELS, FACTORS), batch_size=4, eval_images=6)
+    assert len(unprepared.images(1)) == 1
     for n in (0, 7):
         with pytest.raises(ValueError, match=rf"^n must be 1 to data\.eval_images=6, got {n}$"):
             module().images(n)
