@@ -135,6 +135,13 @@ def test_a_lock_is_of_one_process_until_it_is_closed(tmp_path, monkeypatch, capl
     with pytest.raises(OSError, match=r"it is no regular file: '.*pipe'") as caught:
         open_to_lock(tmp_path / "pipe")
     assert caught.value.errno == errno.EINVAL
+    end = os.open(tmp_path / "pipe", os.O_RDWR)  # of a pipe with both ends a lock could be taken
+    with pytest.raises(OSError, match="it is no regular file"):
+        open_to_lock(tmp_path / "pipe")
+    os.close(end)
+    (tmp_path / "link").symlink_to("x")
+    with pytest.raises(OSError, match="symbolic link"):
+        open_to_lock(tmp_path / "link")
     monkeypatch.setattr("bvae.files.fcntl", None)
     assert take_lock(0) is None
 
@@ -143,9 +150,9 @@ def test_a_lock_that_may_only_be_read_is_taken_too(tmp_path, monkeypatch):
     opened, modes = os.open, []
 
     def refusing(path, flags, mode=0o777):
+        modes.append(mode)
         if flags & os.O_RDWR:
             raise PermissionError(errno.EACCES, "Permission denied")
-        modes.append(mode)
         return opened(path, flags, mode)
 
     monkeypatch.setattr(os, "open", refusing)
@@ -156,7 +163,7 @@ def test_a_lock_that_may_only_be_read_is_taken_too(tmp_path, monkeypatch):
         os.umask(before)
     assert take_lock(descriptor) is True
     os.close(descriptor)
-    assert modes == [0o666]  # of all users, as far as their umask lets them
+    assert modes == [0o666] * 2  # of all users, as far as their umask lets them
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o666
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from bvae.data import FolderImages, folder
-from bvae.data.folder import eight_bits
+from bvae.data.folder import Room, eight_bits
 
 
 def grey(value: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -171,6 +175,27 @@ def test_exif_data_turn_a_picture_that_isnt_square(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     corners = images_of(tmp_path)[0][:, [10, 10, 50, 50], [10, 50, 10, 50]].T.tolist()
     assert corners == [[0, 0, 255], [255, 0, 0], [0, 0, 0], [0, 255, 0]]
+
+
+def test_as_many_pictures_are_decoded_at_once_as_just_fit():
+    room, running, together = Room(12), [], threading.Barrier(2, timeout=5)
+
+    def picture(width: int, height: int) -> SimpleNamespace:
+        return SimpleNamespace(width=width, height=height)
+
+    def meet(which: SimpleNamespace) -> int:
+        running.append(which)
+        return together.wait()  # breaks unless both are decoded at once
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(partial(room.decode, function=meet), [picture(2, 3), picture(3, 2)])) == [0, 1]
+    here, own = threading.get_ident(), []
+    room.decode(picture(12, 1), lambda _: own.append(threading.get_ident()))
+    room.decode(picture(13, 1), lambda which: own.append(threading.get_ident() if which.width == 13 else None))
+    assert (own[0] == here, own[1] == here) == (True, False)  # what never fits has a thread of its own
+    with pytest.raises(ZeroDivisionError):
+        room.decode(picture(12, 1), lambda _: 1 / 0)
+    assert room.decode(picture(12, 1), lambda _: "there is room again") == "there is room again"
 
 
 def test_the_card_counts_the_pictures_once_they_are_there(tmp_path):
