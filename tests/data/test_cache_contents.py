@@ -257,3 +257,14 @@ def test_a_folders_key_changes_with_each_files_name_size_and_time_and_with_stric
     (tmp_path / "b.bmp").symlink_to("/nowhere/at/all")
     keys.add(key())
     assert len(keys) == 7
+
+
+def test_names_that_are_no_text_have_a_name_and_a_key_too(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    write(folder / os.fsdecode(b"\xfe.bmp"), "one")
+    images = FolderImages(str(folder), channels=1)
+    assert re.fullmatch("folder-[0-9a-f]{12}", images.cache_name)
+    first = images.about()["key"]
+    (folder / os.fsdecode(b"\xfe.bmp")).rename(folder / os.fsdecode(b"\xfd.bmp"))
+    assert FolderImages(str(folder), channels=1).about()["key"] != first

@@ -88,6 +88,10 @@ def test_a_jpeg_is_decoded_at_twice_the_size_or_more(tmp_path, monkeypatch):
     found = images_of(tmp_path, size=128)[0, 0].astype(float)
     assert abs(found - np.asarray(expected)).mean() < 5
     assert decoded == [(256, 256)]  # less of it is read than there is
+    for shape in ((1024, 512), (512, 1024)):
+        Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "stripes.jpg")
+        images_of(tmp_path, size=128)
+        assert min(decoded[-1]) == 256
 
 
 def test_pictures_are_in_the_order_of_their_paths_over_several_blocks(tmp_path, monkeypatch, caplog):
