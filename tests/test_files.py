@@ -54,11 +54,11 @@ def test_what_is_written_reaches_the_disk_before_it_gets_its_name(tmp_path, monk
 
 
 def test_a_temporary_file_is_beside_the_file_and_of_this_process_on_this_machine(tmp_path):
-    with atomic_write(tmp_path / "new" / "x.h5") as partial:
-        assert partial == tmp_path / "new" / f".x.h5.{platform.node()}.{os.getpid()}.partial"
+    with atomic_write(tmp_path / "new" / "er" / "x.h5") as partial:
+        assert partial == tmp_path / "new" / "er" / f".x.h5.{platform.node()}.{os.getpid()}.partial"
         partial.touch()
     partial.write_text("of a process before, with this number")
-    with atomic_write(tmp_path / "new" / "x.h5") as partial:
+    with atomic_write(tmp_path / "new" / "er" / "x.h5") as partial:
         assert not partial.exists()
         partial.touch()
 
@@ -132,8 +132,10 @@ def test_a_lock_is_of_one_process_until_it_is_closed(tmp_path, monkeypatch, capl
     with pytest.raises(IsADirectoryError):
         open_to_lock(tmp_path)
     os.mkfifo(tmp_path / "pipe")
+    opened = len(os.listdir("/dev/fd"))
     with pytest.raises(OSError, match=r"it is no regular file: '.*pipe'") as caught:
         open_to_lock(tmp_path / "pipe")
+    assert len(os.listdir("/dev/fd")) == opened
     assert caught.value.errno == errno.EINVAL
     end = os.open(tmp_path / "pipe", os.O_RDWR)  # of a pipe with both ends a lock could be taken
     with pytest.raises(OSError, match="it is no regular file"):
@@ -168,23 +170,23 @@ def test_a_lock_that_may_only_be_read_is_taken_too(tmp_path, monkeypatch):
 
 
 def test_what_is_locked_is_one_files_and_its_leftovers_go_only_where_there_are_locks(tmp_path, monkeypatch):
-    leftover = tmp_path / "new" / ".x.host.1.partial"
-    with locked(tmp_path / "new" / "x"):
-        assert (tmp_path / "new" / "x.lock").is_file()
+    leftover = tmp_path / "new" / "er" / ".x.host.1.partial"
+    with locked(tmp_path / "new" / "er" / "x"):
+        assert (tmp_path / "new" / "er" / "x.lock").is_file()
         leftover.touch()
-        with locked(tmp_path / "new" / "y"):
+        with locked(tmp_path / "new" / "er" / "y"):
             assert leftover.exists()
-        held = open_to_lock(tmp_path / "new" / "x.lock")
+        held = open_to_lock(tmp_path / "new" / "er" / "x.lock")
         assert take_lock(held) is False
         os.close(held)
-    held = open_to_lock(tmp_path / "new" / "x.lock")
+    held = open_to_lock(tmp_path / "new" / "er" / "x.lock")
     assert take_lock(held) is True  # it is free again
     os.close(held)
     with monkeypatch.context() as patched:
         patched.setattr("bvae.files.fcntl", None)
-        with locked(tmp_path / "new" / "x"):
+        with locked(tmp_path / "new" / "er" / "x"):
             assert leftover.exists()  # perhaps another process is writing it
-    with locked(tmp_path / "new" / "x"):
+    with locked(tmp_path / "new" / "er" / "x"):
         assert not leftover.exists()
     (tmp_path / "file").touch()
     with (
