@@ -39,6 +39,9 @@ def test_each_thing_said_is_one_line(capsys):
 def test_a_console_takes_text_as_text(capsys):
     console(width=60).print("[red]x[/] :smile: 5 \x1b[2J", "two\nlines")
     assert capsys.readouterr().out.splitlines() == ["[red]x[/] :smile: 5 \\x1b[2J two", "lines"]
+    console(width=5).print("one two")
+    assert capsys.readouterr().out.split() == ["one", "two"]
+    assert console(width=5).width == 5
 
 
 def test_progress_counts_rows_and_changes_no_block(monkeypatch):
@@ -54,6 +57,8 @@ def test_progress_counts_rows_and_changes_no_block(monkeypatch):
 
         def __init__(self, *columns, **options):
             seen.append(options["transient"])
+            assert columns[0].markup is False
+            assert columns[0].text_format == "{task.description}"
             super().__init__(*columns, **options)
 
     monkeypatch.setattr(terminal, "Progress", Bar)
@@ -63,6 +68,11 @@ def test_progress_counts_rows_and_changes_no_block(monkeypatch):
     seen.clear()
     assert list(progress([], "None", 0)) == []
     assert seen == [False, ("None", 0)]
+    seen.clear()
+
+    taken = []
+    next(progress((taken.append(n) or [n] for n in range(3)), "Reading", 3))
+    assert taken == [0]  # one ahead of the bar and no more
     seen.clear()
 
     def broken():
@@ -107,6 +117,11 @@ def test_a_log_is_a_file_of_its_own(tmp_path):
     with pytest.raises(OSError, match="it is no regular file"):
         LogFile(str(tmp_path / "pipe"))
     os.close(end)
+    (tmp_path / "latin").touch()
+    latin = LogFile(str(tmp_path / "latin"), encoding="latin-1", errors="replace")
+    latin.emit(record("é\u2192"))
+    latin.close()
+    assert (tmp_path / "latin").read_bytes() == b"\xe9?\n"
 
 
 @pytest.fixture
