@@ -67,6 +67,14 @@ def test_bytes_are_of_255_where_any_is_over_1_and_floats_are_as_they_are(blocks,
     assert again.decode(again[np.array([2, 1])][0])[:, 0, 0, 0].tolist() == pytest.approx([expected[2], expected[1]])
 
 
+def test_a_file_that_doesnt_say_its_maximum_is_of_0_and_1(tmp_path):
+    images = Own([0, 1])
+    served(images, tmp_path)
+    with h5py.File(images.cache_file(tmp_path), "r+") as file:
+        del file.attrs["maximum"]
+    assert served(Own([0, 1]), tmp_path) == [0, 1]
+
+
 def test_images_that_were_left_out_as_the_file_was_made_are_not_served(tmp_path):
     images = Own([4, 6], [8], most=10)
     assert served(images, tmp_path) == pytest.approx([4 / 255, 6 / 255, 8 / 255])
