@@ -223,6 +223,11 @@ def test_a_model_of_disentangling_vae_computes_what_it_did_there(tmp_path):
         torch.testing.assert_close(found.decoder(mean), logits, rtol=1e-4, atol=1e-5)
 
 
+def test_a_file_of_before_pytorch_1_6_is_read(tmp_path):
+    torch.save(theirs(), tmp_path / "model.pt", _use_new_zipfile_serialization=False)
+    assert bvae.load(tmp_path / "model.pt").encoder.latent_dim == 3
+
+
 def test_a_foreign_model_that_lacks_a_layer_or_has_another_shape_is_refused():
     state = theirs()
     for key in ("encoder.conv_64.weight", "decoder.convT1.bias"):

@@ -43,11 +43,14 @@ def test_other_commands_stay_as_they_are(tmp_path):
 def test_what_cannot_go_on_is_refused(tmp_path):
     other = begun(tmp_path / "2026-01-01" / "10-00-00", ["seed=5,6"])
     for words, message in (
-        (["-m", *TYPED, "sweep=resume"], "has these overrides: loss.gamma=100,1000 seed=0,1"),
-        (["seed=1", "sweep=resume"], "put -m before it"),
-        (["-m", *TYPED, f"sweep={other}"], "has other overrides: seed=5,6"),
-        (["-m", *TYPED, f"sweep={tmp_path}"], "it has no multirun.yaml"),
-        (["-m", "hparams=optuna", "sweep=resume"], "running its command again: leave out sweep"),
+        (["-m", *TYPED, "sweep=resume"], "^no sweep in .*/ has these overrides: loss.gamma=100,1000 seed=0,1$"),
+        (["seed=1", "sweep=resume"], "^sweep=resume resumes a sweep: put -m before it$"),
+        (["-m", *TYPED, f"sweep={other}"], f"^sweep={other} has other overrides: seed=5,6$"),
+        (["-m", *TYPED, f"sweep={tmp_path}"], f"^sweep={tmp_path} is not a sweep's folder: it has no multirun.yaml$"),
+        (
+            ["-m", "hparams=optuna", "sweep=resume"],
+            "^a search is resumed by running its command again: leave out sweep=…$",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             find_sweep(words, tmp_path)
@@ -152,7 +155,10 @@ def test_a_run_that_failed_before_it_trained_may_be_corrected(composed, tmp_path
 
 def test_what_another_run_left_is_refused_or_removed_when_told_to(composed, tmp_path):
     (tmp_path / "metrics.csv").touch()
-    with pytest.raises(InputError, match="has a training in it whose configuration isn't recorded"):
+    with pytest.raises(
+        InputError,
+        match=r"has a training in it whose .* isn't recorded: choose another hydra\.run\.dir, or overwrite=true to",
+    ):
         resume.resumes(tmp_path, composed(), may_change=False)
     run = tmp_path / "run"
     leave(run, composed(), [])
@@ -214,15 +220,18 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
     ("word", "message"),
     [
         ("loss.gama=1", "loss has no key 'gama', its keys are anneal_steps, .* did you mean gamma"),
-        ("loss=beta", "keeps its own choices"),
-        ("experiment=quick", "keeps its own choices"),
-        ("~scheduler.factor", "keeps its own choices"),
-        ("loss.gamma=1,2", "is resumed with one value"),
+        ("loss=beta", r"^loss=beta: a run keeps its own choices; override single keys, trainer\.max_steps=…$"),
+        ("experiment=quick", "^experiment=quick: a run keeps its own choices; override single keys"),
+        ("~scheduler.factor", "^~scheduler.factor: a run keeps its own choices; override single keys"),
+        ("loss.gamma=1,2", r"^loss.gamma=1,2: a run is resumed with one value; write a list as loss.gamma=\[…\]$"),
         ("seed=7", "was begun with seed=0, which can't be changed now"),
         ("data.val_fraction=0.5", "was begun with data.val_fraction=0.0, which can't be changed now"),
-        ("init_from=x", "was begun with init_from=None"),
-        ("optimizer._target_=torch.optim.SGD", "was begun with optimizer._target_=torch.optim.Adam"),
-        ("overwrite=true", "was begun with overwrite=False"),
+        ("init_from=x", "^init_from=x: run=.* was begun with init_from=None, which can't be changed now$"),
+        (
+            "optimizer._target_=torch.optim.SGD",
+            "was begun with optimizer._target_=torch.optim.Adam, which can't be changed now$",
+        ),
+        ("overwrite=true", "was begun with overwrite=False, which can't be changed now$"),
         ("model.latent_dim=4", "is resumed with its own architecture and latent size: leave out model.latent_dim=4"),
     ],
 )

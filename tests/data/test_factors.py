@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bvae.data import MPI3D, Cars3D, DSprites, FactorGrid, Factors, Shapes3D, SmallNORB
+from bvae.data.__main__ import described as card_of
 from bvae.data.image_set import named
 from bvae.data.official import described, in_blocks, labels_of, resized
 
@@ -175,3 +176,19 @@ def test_an_image_is_shrunk_as_it_stands():
     # Lines 3 pixels apart, which 64 can't show, are averaged to a third; the nearest pixel would be 0 or 255.
     lines = np.repeat((np.arange(96) % 3 == 1)[:, None] * 255, 96, axis=1).astype(np.uint8)
     assert resized(lines)[4:-4] == pytest.approx(85, abs=2)
+
+
+def test_a_card_is_printed_with_the_number_of_images_and_each_factors_size():
+    card = Cars3D.card
+    assert card_of("cars3d").splitlines() == [
+        "cars3d",
+        f"about     {card.about}",
+        "images    17,568",
+        "factors   elevation 4, azimuth 24, object 183",
+        f"source    {card.source}",
+        f"licence   {card.licence}",
+        f"citation  {card.citation}",
+    ]
+    for kind, name in ((DSprites, "dsprites"), (Shapes3D, "shapes3d"), (MPI3D, "mpi3d"), (SmallNORB, "smallnorb")):
+        assert kind.card.name == name
+        assert f"images    {SETS[kind][2]:,}\n" in card_of(name)
