@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, read_write
+from records import CONF, begun, command, complete, ended, leave
 
 from bvae.app import recorded, resume, sweeps
 from bvae.app.errors import InputError
@@ -18,16 +17,7 @@ from bvae.app.resume import take_changes
 from bvae.app.sweeps import find_sweep, with_study
 from bvae.runs.job import jobs_of
 
-CONF = Path(__file__).parents[1] / "conf"
-
 TYPED = ["loss.gamma=100,1000", "seed=0,1"]
-
-
-def begun(folder: Path, overrides: list[str]) -> Path:
-    folder.mkdir(parents=True)
-    record = {"hydra": {"overrides": {"task": overrides, "hydra": ["hydra.mode=MULTIRUN"]}}}
-    (folder / "multirun.yaml").write_text(yaml.safe_dump(record))
-    return folder
 
 
 def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
@@ -46,21 +36,24 @@ def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
 
 
 def test_other_commands_stay_as_they_are(tmp_path):
-    for command in (["-m", *TYPED], ["seed=1"], ["--help"], ["-m", "sweep=null"]):
-        assert find_sweep(command, tmp_path) == command
+    for words in (["-m", *TYPED], ["seed=1"], ["--help"], ["-m", "sweep=null"]):
+        assert find_sweep(words, tmp_path) == words
 
 
 def test_what_cannot_go_on_is_refused(tmp_path):
     other = begun(tmp_path / "2026-01-01" / "10-00-00", ["seed=5,6"])
-    for command, message in (
-        (["-m", *TYPED, "sweep=resume"], "has these overrides: loss.gamma=100,1000 seed=0,1"),
-        (["seed=1", "sweep=resume"], "put -m before it"),
-        (["-m", *TYPED, f"sweep={other}"], "has other overrides: seed=5,6"),
-        (["-m", *TYPED, f"sweep={tmp_path}"], "it has no multirun.yaml"),
-        (["-m", "hparams=optuna", "sweep=resume"], "running its command again: leave out sweep"),
+    for words, message in (
+        (["-m", *TYPED, "sweep=resume"], "^no sweep in .*/ has these overrides: loss.gamma=100,1000 seed=0,1$"),
+        (["seed=1", "sweep=resume"], "^sweep=resume resumes a sweep: put -m before it$"),
+        (["-m", *TYPED, f"sweep={other}"], f"^sweep={other} has other overrides: seed=5,6$"),
+        (["-m", *TYPED, f"sweep={tmp_path}"], f"^sweep={tmp_path} is not a sweep's folder: it has no multirun.yaml$"),
+        (
+            ["-m", "hparams=optuna", "sweep=resume"],
+            "^a search is resumed by running its command again: leave out sweep=…$",
+        ),
     ):
         with pytest.raises(InputError, match=message):
-            find_sweep(command, tmp_path)
+            find_sweep(words, tmp_path)
 
 
 def test_a_search_of_other_overrides_is_another_study():
@@ -112,22 +105,6 @@ def test_a_sweeps_folder_may_have_any_name_and_lie_at_any_depth(tmp_path):
     assert find_sweep(["-m", *TYPED, "sweep=resume"], tmp_path)[-1] == f"hydra.sweep.dir={deeper}"
 
 
-@cache
-def complete(*overrides: str):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        where = ["hydra.runtime.output_dir=/typed/here/run", "hydra.runtime.cwd=/typed/here"]
-        return compose("config", [*overrides, *where], return_hydra_config=True)
-
-
-def command(*overrides: str):
-    """Compose like train.py."""
-    cfg = complete(*overrides).copy()
-    HydraConfig.instance().set_config(cfg.copy())
-    OmegaConf.set_struct(cfg, False)
-    del cfg["hydra"]
-    return cfg
-
-
 @pytest.fixture
 def composed():
     """Compose and resolve like train.py."""
@@ -138,20 +115,6 @@ def composed():
     yield configuration
     HydraConfig.instance().cfg = None
     resume.changes.clear()
-
-
-def leave(folder: Path, cfg, overrides: list[str], status: str = "finished") -> None:
-    """What a run leaves, as far as it matters here."""
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "checkpoints" / "last.ckpt").touch()
-    (folder / "metrics.csv").write_text("step\n1\n")
-    (folder / "mine.txt").touch()
-    recorded.record(folder, cfg, overrides)
-    ended(folder, status)
-
-
-def ended(folder: Path, status: str) -> None:
-    (folder / "job.json").write_text(json.dumps({"overrides": [], "status": status}))
 
 
 def test_a_folder_belongs_to_one_configuration(composed, tmp_path):
@@ -192,7 +155,10 @@ def test_a_run_that_failed_before_it_trained_may_be_corrected(composed, tmp_path
 
 def test_what_another_run_left_is_refused_or_removed_when_told_to(composed, tmp_path):
     (tmp_path / "metrics.csv").touch()
-    with pytest.raises(InputError, match="has a training in it whose configuration isn't recorded"):
+    with pytest.raises(
+        InputError,
+        match=r"has a training in it whose .* isn't recorded: choose another hydra\.run\.dir, or overwrite=true to",
+    ):
         resume.resumes(tmp_path, composed(), may_change=False)
     run = tmp_path / "run"
     leave(run, composed(), [])
@@ -254,15 +220,18 @@ def test_a_run_takes_single_keys_of_its_own_configuration(composed, tmp_path):
     ("word", "message"),
     [
         ("loss.gama=1", "loss has no key 'gama', its keys are anneal_steps, .* did you mean gamma"),
-        ("loss=beta", "keeps its own choices"),
-        ("experiment=quick", "keeps its own choices"),
-        ("~scheduler.factor", "keeps its own choices"),
-        ("loss.gamma=1,2", "is resumed with one value"),
+        ("loss=beta", r"^loss=beta: a run keeps its own choices; override single keys, trainer\.max_steps=…$"),
+        ("experiment=quick", "^experiment=quick: a run keeps its own choices; override single keys"),
+        ("~scheduler.factor", "^~scheduler.factor: a run keeps its own choices; override single keys"),
+        ("loss.gamma=1,2", r"^loss.gamma=1,2: a run is resumed with one value; write a list as loss.gamma=\[…\]$"),
         ("seed=7", "was begun with seed=0, which can't be changed now"),
         ("data.val_fraction=0.5", "was begun with data.val_fraction=0.0, which can't be changed now"),
-        ("init_from=x", "was begun with init_from=None"),
-        ("optimizer._target_=torch.optim.SGD", "was begun with optimizer._target_=torch.optim.Adam"),
-        ("overwrite=true", "was begun with overwrite=False"),
+        ("init_from=x", "^init_from=x: run=.* was begun with init_from=None, which can't be changed now$"),
+        (
+            "optimizer._target_=torch.optim.SGD",
+            "was begun with optimizer._target_=torch.optim.Adam, which can't be changed now$",
+        ),
+        ("overwrite=true", "was begun with overwrite=False, which can't be changed now$"),
         ("model.latent_dim=4", "is resumed with its own architecture and latent size: leave out model.latent_dim=4"),
     ],
 )
@@ -337,6 +306,6 @@ def test_where_a_run_keeps_checkpoints_is_never_left_to_the_current_folder(compo
 
 
 def test_run_goes_on_with_one_run():
-    for command in (["-m", "run=x"], ["run=x", "sweep=y"]):
+    for words in (["-m", "run=x"], ["run=x", "sweep=y"]):
         with pytest.raises(InputError, match="run=x resumes one run: leave out -m and sweep=…"):
-            take_changes(command)
+            take_changes(words)

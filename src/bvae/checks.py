@@ -41,7 +41,8 @@ def not_negative(name: str, value: float) -> float:
 
 def integer(name: str, value: float, at_least: int, at_most: int = _LARGEST_INTEGER) -> int:
     """The value as an int from at_least to at_most; 100000.0 and 1e5 count as integers, 0.5 does not."""
-    if finite(name, value) != int(value):
+    finite(name, value)
+    if value != int(value):  # as a float an integer of more than 53 bits is another
         raise ValueError(f"{name} must be an integer, got {value}")
     if value < at_least:
         raise ValueError(f"{name} must be {at_least} or more, got {value}")

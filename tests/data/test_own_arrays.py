@@ -122,16 +122,31 @@ def test_a_changed_file_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": PIXELS.astype(np.float32)}, r"floats must lie in \[0, 1\], got 0 to 255; images / 255"),
-        ({"images": PIXELS / 127.5 - 1}, r"got -1 to 1; \(images \+ 1\) / 2"),
-        ({"images": np.full((2, 8, 8), np.nan)}, "images must be finite"),
-        ({"images": PIXELS.astype(np.int64)}, r"got int64; of 0 to 255 they become so by images.astype\(np.uint8\)"),
-        ({"images": PIXELS[..., :2]}, r"with C 1 or 3, got the shape \(6, 32, 32, 2\)"),
+        (
+            {"images": PIXELS.astype(np.float32)},
+            r"a\.npz: images of floats must lie in \[0, 1\], got 0 to 255; images / 255 brings 0 to 255 there$",
+        ),
+        (
+            {"images": PIXELS / 127.5 - 1},
+            r"must lie in \[0, 1\], got -1 to 1; \(images \+ 1\) / 2 brings −1 to 1 there$",
+        ),
+        ({"images": np.full((2, 8, 8), np.nan)}, r"a\.npz: images must be finite, got NaN or infinity$"),
+        (
+            {"images": PIXELS.astype(np.int64)},
+            r"must be bool, uint8 or float in \[0, 1\], got int64; of 0 to 255 .* images\.astype\(np\.uint8\)$",
+        ),
+        (
+            {"images": PIXELS[..., :2]},
+            r"must be \(N, H, W\), \(N, H, W, C\) or \(N, C, H, W\) with C 1 or 3, got the shape \(6, 32, 32, 2\)$",
+        ),
         ({"images": PIXELS[:0]}, r"must hold one or more, got the shape \(0, 32, 32, 3\)"),
-        ({"images": np.array([{}, {}])}, "must be a plain array in C order"),
+        ({"images": np.array([{}, {}])}, "'images' must be a plain array in C order, as .* and is objects$"),
         ({"a": PIXELS, "b": PIXELS}, r"must hold an array 'images' or one of .* it has a \(6, 32, 32, 3\), b"),
         ({"images": PIXELS, "factors": FACTORS[:5]}, r"\(N, K\) for N = 6 images, got the shape \(5, 2\)"),
-        ({"images": PIXELS, "factors": FACTORS.astype(str)}, "factors must be integers, or floats"),
+        (
+            {"images": PIXELS, "factors": FACTORS.astype(str)},
+            "factors must be integers, or floats where they are continuous, got <U",
+        ),
         ({"images": PIXELS, "factors": FACTORS, "factor_names": ["a"]}, "must be 2 different names, got a"),
     ],
 )

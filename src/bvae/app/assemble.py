@@ -115,6 +115,9 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
     for name, callback in callbacks.items():
         if not isinstance(callback, Callback):
             raise ValueError(f"callbacks.{name} must be a callback, or null to do without, got {callback!r}")
+    waking = [name for name, callback in callbacks.items() if isinstance(callback, WakeIdleUnits)]
+    if len(waking) > 1:
+        raise ValueError(f"one callback wakes units, got callbacks.{' and callbacks.'.join(waking)}")
     checkpoint, wandb_run = resumed_from(cfg, training) if resumes else (None, {})
     loggers = [
         make(node, **(wandb_run if name == "wandb" else {}))
@@ -131,9 +134,6 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
     trainer = make(cfg.trainer, **own, **({} if shows_progress else {"enable_progress_bar": False}))
     if cfg.get("capture"):
         Captured(training)
-    waking = [name for name, callback in callbacks.items() if isinstance(callback, WakeIdleUnits)]
-    if len(waking) > 1:
-        raise ValueError(f"one callback wakes units, got callbacks.{' and callbacks.'.join(waking)}")
     for name in waking:
         callbacks[name].check(training)
     datamodule.prepare_data()

@@ -1,0 +1,306 @@
+"""From a configuration to what runs: each part is built from its own keys, or refused in a sentence."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from assembled import SHAPE, Decoder, Encoder, Quiet, configuration, made, of
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from omegaconf import OmegaConf
+from torch import nn
+
+from bvae.app import assemble, processes, resume
+from bvae.app.assemble import (
+    check_numbers,
+    for_images,
+    loss_for_images,
+    resumed_from,
+    same_shapes,
+    scoring_of,
+    weights_of,
+)
+from bvae.checkpoints.files import AtomicCheckpointIO
+from bvae.data import ImagesDataModule
+from bvae.losses import Bernoulli, Beta, Gaussian
+from bvae.metrics import MutualInformationGap
+from bvae.training import Training
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    monkeypatch.setattr(processes, "is_first", lambda: True)
+    monkeypatch.setattr(resume, "conf_folders", list)
+    monkeypatch.setattr(resume, "changes", [])
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+
+
+def test_a_run_is_made_of_what_its_configuration_says(tmp_path):
+    run = made(tmp_path)
+    training, trainer = run.training, run.trainer
+    assert tuple(training.model.encoder.image_shape) == SHAPE  # of the data
+    assert (training.loss.beta, training.optimizer.keywords["lr"]) == (3.0, 0.5)
+    assert training.scheduler.keywords == {"factor": 1.0}
+    assert (trainer.max_steps, trainer.log_every_n_steps, run.output, run.checkpoint) == (3, 1, tmp_path, None)
+    assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+    assert trainer.strategy.checkpoint_io.folders == {tmp_path / "checkpoints"}
+    assert sum(isinstance(callback, Quiet) for callback in trainer.callbacks) == 1
+    assert not any(isinstance(callback, TQDMProgressBar) for callback in trainer.callbacks)
+    assert [logger.options for logger in trainer.loggers] == [{"x": 1}, {}]
+    for logger in trainer.loggers:
+        assert logger.told["model"]["encoder"]["_target_"].endswith("Encoder")
+        assert type(logger.told["model"]) is dict
+    assert not run.interrupted
+    run.trainer.callbacks.append(SimpleNamespace(signal=15))
+    assert run.interrupted
+
+
+def test_a_recorded_configurations_images_are_prepared_in_this_users_cache(tmp_path, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(ImagesDataModule, "prepare_data", lambda self: prepared.append(self.cache_dir))
+    monkeypatch.setenv("BVAE_CACHE_DIR", str(tmp_path / "mine"))
+    cfg = configuration(tmp_path, data=of("images", cache_dir=str(tmp_path / "theirs")))
+    for typed in (None, [], ["data.cache_dir"]):
+        assemble.assemble(cfg, False, typed)
+    assert [folder.name for folder in prepared] == ["theirs", "mine", "theirs"]
+
+
+def test_a_seed_is_one_model(tmp_path):
+    first, same, other = (made(tmp_path, seed=seed).training.state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_callback_that_saves_has_its_folder_and_a_bar_of_its_own_is_the_only_one(tmp_path):
+    saves = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint"}
+    bar = {"_target_": "lightning.pytorch.callbacks.RichProgressBar"}
+    run = made(
+        tmp_path, callbacks={"a": saves, "b": {**saves, "dirpath": str(tmp_path / "b"), "monitor": "x"}, "c": bar}
+    )
+    saving = [callback for callback in run.trainer.callbacks if isinstance(callback, ModelCheckpoint)]
+    assert {Path(callback.dirpath) for callback in saving} == {tmp_path / "checkpoints", tmp_path / "b"}
+    assert run.trainer.strategy.checkpoint_io.folders == {tmp_path / "checkpoints", tmp_path / "b"}
+    assert run.trainer.progress_bar_callback is not None
+    assert made(tmp_path).trainer.progress_bar_callback is None
+
+
+def checkpoint(path: Path, training: Training, step: int = 7) -> Path:
+    contents = {"state_dict": training.state_dict(), "global_step": step}
+    training.on_save_checkpoint(contents)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(contents, path)
+    return path
+
+
+def other(latent_dim: int = 2, activation: nn.Module | None = None, loss: Beta | None = None) -> Training:
+    torch.manual_seed(99)
+    return Training(Encoder(latent_dim, SHAPE, activation), Decoder(latent_dim), loss or Beta())
+
+
+def test_a_run_begins_with_the_weights_of_another_but_goes_on_with_its_own(tmp_path):
+    source = checkpoint(tmp_path / "theirs" / "checkpoints" / "x.ckpt", other())
+    for named in (source, source.parents[1]):
+        begun = made(tmp_path / "new", init_from=str(named)).training.model.state_dict()
+        assert all(torch.equal(value, begun[name]) for name, value in other().model.state_dict().items())
+    checkpoint(tmp_path / "own" / "checkpoints" / "x.ckpt", other(), step=2)
+    run = made(tmp_path / "own", resumes=True, init_from="gone")
+    assert run.checkpoint == tmp_path / "own" / "checkpoints" / "x.ckpt"
+    assert run.trainer.loggers[0].options["name"].startswith("continuation of")
+    assert run.trainer.loggers[1].options == {}
+
+
+def test_weights_that_dont_fit_are_refused_with_the_reason(tmp_path):
+    model = other().model
+    source = checkpoint(tmp_path / "x.ckpt", other(loss=Beta(likelihood=Gaussian(0.3))))
+    taken = weights_of(source, model)
+    assert set(taken) == set(model.state_dict())  # but for the likelihood's own
+    said = {
+        checkpoint(tmp_path / "larger.ckpt", other(3)): "is a model of another architecture or latent size$",
+        checkpoint(
+            tmp_path / "tanh.ckpt", other(activation=nn.Tanh())
+        ): r"has the activation Tanh\(\) in its encoder, not ReLU",
+        tmp_path / "gone.ckpt": r"there is no such run or checkpoint; use init_from=outputs/…$",
+    }
+    (tmp_path / "text.ckpt").write_text("text")
+    said[tmp_path / "text.ckpt"] = r".*text\.ckpt is not a readable checkpoint"
+    for path, why in said.items():
+        with pytest.raises(ValueError, match=rf"^init_from={re.escape(str(path))}:? {why}"):
+            weights_of(path, model)
+
+
+def test_a_run_goes_on_from_the_newest_checkpoint_that_fits(tmp_path, capsys):
+    for name, step in (("a", 2), ("b", 4)):
+        path = checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt", other(), step)
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n" + "".join(f"{n},1\n" for n in range(8)))
+    cfg = configuration(tmp_path, trainer__max_steps=9)
+    assert resumed_from(cfg, other())[0] == path
+    assert capsys.readouterr().out == f"Resuming from step 4: {path}\n"
+    assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n0,1\n1,1\n2,1\n3,1\n"
+    for steps in (4, -1):
+        resumed_from(configuration(tmp_path, trainer__max_steps=steps), other())
+    with pytest.raises(ValueError, match=rf"^trainer\.max_steps=3 is behind {path}, step 4$"):
+        resumed_from(configuration(tmp_path, trainer__max_steps=3), other())
+    said = "is resumed with its own architecture and latent size: leave out"
+    with pytest.raises(ValueError, match=rf"^{tmp_path} {said} what changes the model$"):
+        resumed_from(cfg, other(3))
+    resume.changes[:] = ["seed=1", "model.latent_dim=3", "loss.width=5"]
+    with pytest.raises(ValueError, match=rf"{said} model\.latent_dim=3 loss\.width=5$"):
+        resumed_from(cfg, other(3))
+
+
+def test_only_the_first_process_rewinds_and_speaks(tmp_path, capsys, monkeypatch):
+    checkpoint(tmp_path / "checkpoints" / "a.ckpt", other(), 2)
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n5,1\n")
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    resumed_from(configuration(tmp_path), other())
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n5,1\n"
+
+
+def test_shapes_are_compared_by_name_and_by_part():
+    module = Decoder()
+    weights = dict(module.state_dict())
+    assert same_shapes(weights, module)
+    assert not same_shapes({**weights, "more": torch.ones(1)}, module)
+    assert not same_shapes({"linear.weight": weights["linear.weight"]}, module)
+    assert not same_shapes({**weights, "linear.bias": torch.ones(5)}, module)
+    training = other()
+    encoder = {name: value for name, value in training.state_dict().items() if name.startswith("model.encoder.")}
+    assert same_shapes(encoder, training, ("model.encoder.",))
+    assert not same_shapes(encoder, training, ("model.encoder.", "model.decoder."))
+
+
+# Parts for the images.
+
+
+def test_a_part_gets_the_images_shape_if_it_takes_one_and_has_none():
+    node = OmegaConf.create(
+        {"a": of("Encoder"), "b": of("Encoder", image_shape=[4]), "c": of("Decoder"), "d": {"x": 1}}
+    )
+    assert tuple(for_images(node.a, SHAPE).image_shape) == SHAPE
+    assert tuple(for_images(node.a, None).image_shape) == (9,)
+    assert for_images(node.b, SHAPE).image_shape == [4]
+    assert isinstance(for_images(node.c, SHAPE), Decoder)
+    assert for_images(node.d, SHAPE) == {"x": 1}
+
+
+def test_the_likelihood_of_colour_is_said_once(capsys, monkeypatch):
+    likelihood = {"_target_": "bvae.losses.Gaussian", "variance": 0.3}
+    node = OmegaConf.create({"_target_": "bvae.losses.Beta", "likelihood": likelihood})
+    assert loss_for_images(node, (1, 2, 2)).likelihood.variance == 0.3
+    assert capsys.readouterr().out == ""
+    assert loss_for_images(node, (3, 2, 2)).likelihood.variance == 0.3
+    assert capsys.readouterr().out == (
+        "Likelihood of the pixels, in colour: Gaussian; loss/likelihood=… chooses another\n"
+    )
+    assert loss_for_images(node, None).likelihood.variance == 0.3
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    loss_for_images(node, (3, 2, 2))
+    assert isinstance(loss_for_images(OmegaConf.create({"_target_": "bvae.losses.Beta"}), SHAPE).likelihood, Bernoulli)
+    assert capsys.readouterr().out == ""
+
+
+def test_scores_are_those_of_the_sample_and_of_every_image():
+    mig = {"_target_": "bvae.metrics.MutualInformationGap"}
+    cfg = {
+        "metrics": {"sample": {"mig": mig, "none": None}, "every_image": {"all": mig}, "encode_every_image_from": 1e4}
+    }
+    scoring = scoring_of(OmegaConf.create(cfg))
+    assert isinstance(scoring.sample["mig"], MutualInformationGap)
+    assert (list(scoring.sample), list(scoring.every_image)) == (["mig", "none"], ["all"])
+    assert scoring.encode_every_image_from == 10_000
+    del cfg["metrics"]["encode_every_image_from"]
+    assert scoring_of(OmegaConf.create(cfg)).encode_every_image_from is None
+    cfg["metrics"]["encode_every_image_from"] = -1
+    with pytest.raises(ValueError, match=r"^metrics\.encode_every_image_from must be 0 or more, got -1$"):
+        scoring_of(OmegaConf.create(cfg))
+
+
+# What is refused.
+
+REFUSED = [
+    ("trainer.max_steps", -2, "must be -1 or more, got -2"),
+    ("trainer.log_every_n_steps", 0, "must be 1 or more, got 0"),
+    ("trainer.max_epochs", -2, "must be -1 or more, got -2"),
+    ("trainer.val_check_interval", 0, "must be positive, got 0"),
+    ("trainer.accumulate_grad_batches", 0, "must be 1 or more, got 0"),
+    ("trainer.gradient_clip_val", -1, "must not be negative, got -1"),
+    ("trainer.precision", "64", "must be one of 32-true, bf16-mixed, 16-mixed, got 64"),
+    ("optimizer.lr", "fast", "must be a number, got 'fast'"),
+    ("scheduler.factor", -1, "must not be negative, got -1"),
+    ("scheduler.total_iters", -1, "must not be negative, got -1"),
+    ("scheduler.gamma", -1, "must not be negative, got -1"),
+    ("scheduler.start_factor", -1, "must not be negative, got -1"),
+    ("capture", "yes", "must be true or false, got 'yes'"),
+]
+TAKEN = [
+    *(("trainer.max_steps", -1), ("trainer.max_epochs", -1), ("trainer.val_check_interval", "00:10:00:00")),
+    *(("trainer.val_check_interval", 0.5), ("trainer.gradient_clip_val", 0), ("trainer.precision", 32)),
+    *(("trainer.precision", "bf16"), ("optimizer.lr", 0), ("scheduler.factor", 0), ("scheduler.milestones", [1, 2])),
+    *(("capture", True), ("compile", "reduce-overhead"), ("trainer.accumulate_grad_batches", 1)),
+]
+
+
+def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path):
+    for key, value in TAKEN:
+        check_numbers(configuration(tmp_path, **{key: value}))
+    for key, value, said in REFUSED:
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(f'{key} {said}')}$"):
+            check_numbers(configuration(tmp_path, **{key: value}))
+    with pytest.raises(TypeError, match=r"^a step of scheduler\.milestones must be a number, got 'a'$"):
+        check_numbers(configuration(tmp_path, **{"scheduler.milestones": ["a"]}))
+    captured = {"capture": True, "compile": "default"}
+    check_numbers(configuration(tmp_path, **captured))
+    with pytest.raises(ValueError, match=r"^compile=max captures graphs .*: use compile=default, or capture=false$"):
+        check_numbers(configuration(tmp_path, **captured | {"compile": "max"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": -1}, r"^seed must be 0 or more, got -1$"),
+        ({"seed": 2**32}, r"^seed must be 4294967295 or less, got 4294967296$"),
+        ({"optimized_metric": "mig"}, r"^optimized_metric=mig isn't computed; choose one of none$"),
+        ({"callbacks__a": "no"}, r"^callbacks\.a must be a callback, or null to do without, got 'no'$"),
+        ({"loss": {"_target_": "bvae.losses.Factor", "latent_dim": 3}}, r"^loss\.latent_dim must be .* 2, got 3$"),
+    ],
+)
+def test_what_cant_be_put_together_is_refused(changes, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        made(tmp_path, **changes)
+
+
+def test_one_callback_wakes_units(tmp_path):
+    wakes = {"_target_": "bvae.callbacks.WakeIdleUnits", "first_step": 1, "last_step": 2}
+    made(tmp_path, callbacks={"a": wakes})
+    with pytest.raises(ValueError, match=r"^one callback wakes units, got callbacks\.a and callbacks\.b$"):
+        made(tmp_path, callbacks={"a": wakes, "b": wakes})
+
+
+def test_a_part_that_a_checkpoint_cant_describe_is_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(Encoder, "__init__", lambda self, latent_dim=2, lost=1: (nn.Module.__init__(self), None)[1])
+    monkeypatch.setattr(Encoder, "latent_dim", 2, raising=False)
+    with caplog.at_level(logging.WARNING):
+        made(tmp_path)
+    (said,) = (message for message in caplog.messages if "checkpoints" in message)
+    assert said == (
+        "evaluate.py and init_from=… can't read this run's checkpoints: of the encoder, Encoder must keep its argument "
+        "'lost' as an attribute of that name"
+    )
+
+
+def test_what_lightning_says_of_every_run_is_silenced():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        assemble.quiet()
+        warnings.warn(
+            "The dataloader, train_dataloader, does not have many workers which may be a bottleneck", stacklevel=1
+        )
+        warnings.warn("something else", stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ["something else"]
+    assert logging.getLogger("lightning.pytorch").level == logging.WARNING
