@@ -37,6 +37,8 @@ def test_a_units_variance_and_kl_are_means_over_the_images():
     assert math.isnan(rows[0].correlation)
     assert math.isnan(rows[0].normalized_mi)
     assert math.isnan(rows[0].variance_at_picture)
+    (row,) = latent_table(codes_of(means[:, :1], np.ones((10, 1), int)), Factors(("a",), (1,)))
+    assert (row.correlation, row.normalized_mi, row.name) == (0, 0, "")  # a factor that is constant is followed by none
 
 
 def test_units_stand_by_their_kl_and_without_posteriors_by_what_they_tell():
