@@ -260,4 +260,6 @@ def test_classes_without_names_are_counted():
     turns = [turn(0, 1, shown=n, classes=3) for n in (0, 2)]
     line = finding([unit(0), unit(1)], factors, turns)
     assert line == "Found: none. In part: turn (2 of 3 classes of sort: units 0 and 1). Not found: sort, hue."
+    two = Factors(("lit", "one"), (2, 1))
+    assert finding([LatentUnit(0, 0.1, 1.0, True, shares=(0.0, 0.0))], two) == "Found: none. Not found: lit."
     assert finding([unit(0), unit(1, active=False)], None) == "Active units: 1 of 2."
