@@ -62,6 +62,7 @@ def test_codes_are_of_every_image_in_order_in_single_precision_and_without_a_gra
     torch.testing.assert_close(codes.log_variance, images.flatten(1) - 2)
     assert codes.factors.tolist() == classes.tolist()
     assert codes.mean.dtype == codes.log_variance.dtype == torch.float32
+    assert codes.factors.dtype == torch.int64
     assert vae.encoder.calls == [(False, False)] * 3
     torch.testing.assert_close(encode(vae, data, every_image=True).mean, every[0].flatten(1))
     assert capsys.readouterr().out == ""  # no bar where there is no terminal

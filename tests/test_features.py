@@ -80,7 +80,9 @@ def linear(weights: list[list[float]], bias: list[float] | None = None) -> nn.Li
 
 def test_a_feature_is_dead_where_it_is_the_same_for_all_images_of_all_batches():
     encoder = network(linear([[1.0], [0.0], [0.0]], [0.0, 5.0, 0.0]), nn.ReLU(), linear([[0.0] * 3] * 2))
-    decoder = nn.Sequential(linear([[1.0], [0.0]], [0.0, 1.0]), nn.Tanh(), linear([[1.0, 1.0]]), nn.Unflatten(1, (1, 1, 1)))
+    decoder = nn.Sequential(
+        linear([[1.0], [0.0]], [0.0, 1.0]), nn.Tanh(), linear([[1.0, 1.0]]), nn.Unflatten(1, (1, 1, 1))
+    )
     images = torch.zeros(600, 1, 1, 1)
     images[500:] = 1  # the first five hundred are a batch, in which nothing varies
     before = torch.random.get_rng_state()

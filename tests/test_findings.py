@@ -247,6 +247,11 @@ def turn(*units: int, shown: int = 0, classes: int = 1) -> Turn:
             [turn(2, 7)],
             "Found: kind, rotation (units 2 and 7), colour.",
         ),
+        (
+            [unit(7), unit(1, "kind", kind=0.5), unit(2)],  # the pair stands where its first unit does
+            [turn(2, 7)],
+            "Found: rotation (units 2 and 7), kind. Not found: colour.",
+        ),
         # What its own units tell is enough, and which units turn with it isn't said.
         ([unit(2, "rotation", turn=0.5), unit(7)], [turn(2, 7)], "Found: rotation. Not found: kind, colour."),
     ],

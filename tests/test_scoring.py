@@ -113,7 +113,10 @@ def test_a_metric_that_fails_loses_no_other():
     [
         (codes()._replace(mean=codes().mean * 0.01, log_variance=torch.zeros(3, 2)), "no unit is active"),
         (codes(posteriors=False)._replace(mean=torch.full((3, 2), 0.7)), "every unit is constant"),
-        (codes()._replace(mean=torch.full((3, 2), 0.7), log_variance=torch.full((3, 2), -3.0)), "every unit is constant"),
+        (
+            codes()._replace(mean=torch.full((3, 2), 0.7), log_variance=torch.full((3, 2), -3.0)),
+            "every unit is constant",
+        ),
         (codes(posteriors=False)._replace(mean=torch.tensor([[0.7, 0], [0.7, 0], [0.7, 1e-3]])), ""),
         (codes(), ""),
     ],
@@ -155,7 +158,10 @@ def test_scores_while_training_and_those_at_its_end():
     ):
         assert scoring.encodes_every_image(step, factors) is every
     for given, message in (
-        ({"sample": [1]}, r"metrics.sample must have metrics by the names of their scores, or null for none, got \[1\]"),
+        (
+            {"sample": [1]},
+            r"metrics.sample must have metrics by the names of their scores, or null for none, got \[1\]",
+        ),
         ({"every_image": "x"}, "metrics.every_image must have metrics by the names"),
         ({"sample": {"mig": 5}}, "metrics.sample.mig must be a metric, or null to do without, got 5"),
         ({"every_image": {"a": None, "mig": "x"}}, "metrics.every_image.mig must be a metric"),

@@ -75,7 +75,9 @@ def test_a_curve_has_a_line_a_class_of_the_category():
     factors = FactorGrid(names, (3, 4, 1), {"kind": ("disc", "bar", "star")}, {"size": "scale"}, categories=("kind",))
     classes = grid(3, 4, 1)
     code = classes[:, 1] * np.array([1.0, -1.0, 0.0])[classes[:, 0]]
-    (size,) = figures.responses(code, classes, factors)  # the category itself is in the lines, and one value is no curve
+    (size,) = figures.responses(
+        code, classes, factors
+    )  # the category itself is in the lines, and one value is no curve
     assert lines(size.axes) == [[0, 1, 2, 3], [0, -1, -2, -3], [0, 0, 0, 0]]
     assert [line.get_color() for line in size.axes.get_lines()] == [colour(n) for n in range(3)]
     assert size.legend == ((colour(0), "disc"), (colour(1), "bar"), (colour(2), "star"))
@@ -181,7 +183,9 @@ def test_training_curves_are_in_the_order_in_which_they_are_read(tmp_path):
         ("-", colour(3)),
     ]
     assert [label for _, label in kl.legend] == ["KL", "C", "target", "offset"]
-    assert kl.alt == "KL (nats) over 2 steps: KL from 1 to 3, C from 0 to 2, target from 5 to 6, offset from 0.5 to 0.25"
+    assert (
+        kl.alt == "KL (nats) over 2 steps: KL from 1 to 3, C from 0 to 2, target from 5 to 6, offset from 0.5 to 0.25"
+    )
     # Idle units first, so behind the others; these in the table's order, and at the end what isn't in it.
     assert lines(units.axes) == [[0, 0], [0, 2], [1, 1.5], [3, 4]]
     assert [line.get_color() for line in units.axes.get_lines()] == [GREY, colour(0), colour(1), colour(2)]
