@@ -9,6 +9,7 @@ from bvae.data.dsprites import FACTORS
 from bvae.data.image_set import FactorGrid, Factors
 from bvae.evaluation import codes_of, latent_table, turning
 from bvae.evaluation.finding import finding
+from bvae.evaluation.turning import _explained, _pair, _tiles
 
 SQUARE, ELLIPSE, HEART = range(3)
 
@@ -113,3 +114,76 @@ def test_many_classes_are_counted_and_those_with_few_images_left_out():
     assert "azimuth (5 of 8 classes of object: units 0 and 1)" in line
     of_sixteen_tiles = FactorGrid(names, sizes, positions=("x", "y"), **kinds)  # with some 60 images of an object each
     assert found_by(means, classes, of_sixteen_tiles, noise=0.3)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "closed", "turns", "told"),
+    [
+        (5, False, 2, 2),  # 3 turns have the same cosines at 5 angles, and the sines of −2
+        (5, False, 3, 2),
+        (5, True, 1, 1),  # the last class is the first: 4 angles, at which 2 turns have no sine
+        (6, True, 2, 2),
+        (9, False, 4, 4),
+        (8, False, 3, 3),
+        (3, False, 1, 1),
+        (2, False, 1, None),
+        (12, False, 5, None),
+    ],
+)
+def test_turns_that_few_classes_cant_tell_from_fewer_are_not_reported(classes, closed, turns, told):
+    steps = classes - closed
+    column = np.arange(400) % classes
+    angle = turns * column / steps * 2 * np.pi
+    factors = FactorGrid(("turn",), (classes,), angles=("turn",), closed_angles=("turn",) if closed else ())
+    found, _ = found_by(np.stack((np.cos(angle), np.sin(angle)), axis=1), column[:, None], factors)
+    assert [turn.turns for turn in found] == ([] if told is None else [told])
+
+
+def test_the_pair_is_of_active_units_the_lower_one_first():
+    column = np.arange(400) % 24
+    angle = column / 24 * 2 * np.pi
+    noise = np.random.default_rng(3).normal(size=400)
+    means = np.stack((np.sin(angle), 0.9 * np.sin(angle) + 0.3 * noise, noise, np.cos(angle)), axis=1)
+    factors = FactorGrid(("turn",), (24,), angles=("turn",))
+    log_variances = np.full(means.shape, -3.0)
+    (turn,) = turning(codes_of(means, column[:, None], log_variances), factors)
+    assert (turn.units, turn.turns, turn.category, turn.shown, turn.classes) == ((0, 3), 1, "", 0, 1)
+    assert turn.explained == pytest.approx(1)
+    log_variances[:, 0] = 2.0  # wider than the prior: at work on nothing
+    (turn,) = turning(codes_of(means, column[:, None], log_variances), factors)
+    assert turn.units == (1, 3)
+    # Of what 0.9 s + 0.3 n says of s, of a variance of a half: 0.81 / (0.81 + 2 · 0.09); the cosine is known.
+    assert turn.explained == pytest.approx((1 + 0.81 / 0.99) / 2, abs=0.03)
+
+
+def test_every_other_image_is_fitted_to_and_the_rest_judge():
+    inputs = np.array([[0.0, 1], [5, 1], [1, 1], [7, 1]])
+    target = np.array([[0.0], [9], [2], [15]])
+    # The first and the third say 2 x, so 10 and 14, beside 9 and 15, whose squares about their mean are 9 each.
+    assert _explained(inputs, target) == pytest.approx(1 - 2 / 18)
+    assert _explained(inputs, np.full((4, 1), 3.0)) == 0  # what doesn't vary isn't explained
+
+
+def test_a_pair_explains_what_it_does_in_the_median_tile():
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, size=600)
+    means = np.stack((np.cos(angle), np.sin(angle)), axis=1)
+    tiles = np.split(np.arange(600), 3)
+    means[tiles[1]] = rng.normal(size=(200, 2))
+    explained, units = _pair(means, np.array([0, 1]), angle, tiles)
+    assert (explained, units) == (pytest.approx(1), (0, 1))
+    means[tiles[0]] = rng.normal(size=(200, 2))
+    assert _pair(means, np.array([0, 1]), angle, tiles)[0] < 0.2
+
+
+def test_a_tile_is_a_sixteenth_of_the_places_with_a_hundred_images():
+    factors = FactorGrid(("x", "y", "v"), (8, 6, 2), positions=("x", "y"))
+    xy = np.array([(0, 0), (1, 1), (2, 0), (7, 5), (0, 2)])
+    counts = [60, 60, 100, 100, 99]
+    classes = np.repeat(np.column_stack((xy, [0] * 5)), counts, axis=0)
+    found = _tiles(classes, factors, np.ones(len(classes), bool))
+    # x = 0 and 1 are a quarter of 8, y = 0 and 1 a quarter of 6, rounded down; y = 2 is the next one.
+    assert [place.tolist() for place in found] == [list(range(120)), list(range(120, 220)), list(range(220, 320))]
+    chosen = np.arange(len(classes)) >= 120
+    assert [place[0] for place in _tiles(classes, factors, chosen)] == [120, 220]
+    assert [len(place) for place in _tiles(classes, FactorGrid(("x", "y", "v"), (8, 6, 2)), chosen)] == [299]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -24,3 +26,16 @@ def browser(tmp_path_factory) -> Iterator:
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> None:
+    """Lets figures be axes to look at, instead of SVG."""
+
+    def drawing(title, alt, draw, legend=(), size=(3.6, 2.5)):
+        axes = Figure().subplots()
+        draw(axes)
+        return SimpleNamespace(title=title, alt=alt, legend=tuple(legend), size=size, axes=axes)
+
+    for module in ("figures", "sweep_figures", "search"):
+        monkeypatch.setattr(f"bvae.report.{module}.plot", drawing)
