@@ -48,7 +48,7 @@ def test_each_of_hydras_loggings_has_a_whole_handler_of_the_file(choice):
 
 
 def test_a_group_with_dashes_is_refused():
-    with pytest.raises(InputError, match=r"--experiment: a group has no dashes, type experiment=…"):
+    with pytest.raises(InputError, match=r"^--experiment: a group has no dashes, type experiment=…$"):
         normalized(["--experiment", "quick"], CONF)
 
 

@@ -22,7 +22,9 @@ def test_a_record_says_what_became_of_a_run_and_adds_up_its_time(tmp_path):
 
 def test_two_processes_are_not_at_work_in_one_folder(tmp_path):
     with alone_in(tmp_path / "run"):
-        with pytest.raises(RuntimeError, match=r"another process is at work in .*run: type another"):
+        with pytest.raises(
+            RuntimeError, match=rf"^another process is at work in {tmp_path / 'run'}: type another hydra\.run\.dir$"
+        ):
             alone_in(tmp_path / "run").__enter__()
         with alone_in(tmp_path / "other"):
             pass

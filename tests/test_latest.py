@@ -58,7 +58,9 @@ def test_a_command_gets_the_folder_that_is_the_newest_now(runs):
     ):
         assert resume.name_latest(typed) == meant
     cfg = OmegaConf.create({"run": "latest", "checkpoint": None, "codes": None})
-    with pytest.raises(InputError, match=r"run=outputs/2 has no checkpoints/last\.ckpt"):
+    with pytest.raises(
+        InputError, match=r"^run=outputs/2 has no checkpoints/last\.ckpt: evaluate\.py checkpoint=… takes another$"
+    ):
         evaluate.source(cfg)
 
 
@@ -80,5 +82,8 @@ def test_without_a_newest_run_one_sentence_says_so(runs):
         resume.name_latest(["run=latest"])
     mark_latest(Path("outputs/2"))
     (runs / "outputs" / "2").rename(runs / "gone")
-    with pytest.raises(ValueError, match=r"^init_from=latest: outputs/latest points at .*outputs/2, which is gone"):
+    with pytest.raises(
+        ValueError,
+        match=r"^init_from=latest: outputs/latest points at .*outputs/2, which is gone; use init_from=outputs/…$",
+    ):
         folder_of("init_from", "latest")

@@ -25,7 +25,7 @@ def test_what_is_too_long_for_wandb_is_shortened_and_stays_apart_from_others(tmp
 
 def test_a_torn_record_of_the_run_is_named(tmp_path):
     (tmp_path / "wandb.json").write_text('{"id": ')
-    with pytest.raises(ValueError, match=r"wandb\.json is damaged: remove it"):
+    with pytest.raises(ValueError, match=r"wandb\.json is damaged: remove it, and a W&B run of its own is begun$"):
         wandb_run_of(tmp_path, "offline")
 
 
@@ -37,7 +37,9 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, place):
     else:
         folder.mkdir()
         (folder / "wandb").write_text("")
-    with pytest.raises(OSError, match=r"logs can't be written, .*: give another"):
+    with pytest.raises(
+        OSError, match=r"logger\.dir=.*logs can't be written, .*: give another logger\.dir or WANDB_DIR, or logger=csv$"
+    ):
         WandbRun(str(folder), mode="offline")
     WandbRun(str(folder), mode="disabled")
 

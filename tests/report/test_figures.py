@@ -140,7 +140,7 @@ def test_a_histogram_is_a_density_beside_the_normal_one():
 
 def metrics_csv(path, **columns):
     names = ["step", *columns]
-    rows = [",".join(names), *(",".join(map(str, row)) for row in zip(range(100), *columns.values()))]
+    rows = [",".join(names), *(",".join(map(str, row)) for row in zip(range(100), *columns.values(), strict=False))]
     path.write_text("\n".join(name.replace("__", "/") for name in rows) + "\n")
     return path
 
