@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 import bvae
 from bvae.app import interrupts
 from bvae.app.together import enter, train_as_one
-from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.architectures.transposed import ConvTranspose
 from bvae.callbacks import GracefulInterrupt
 from bvae.losses import DIP1, ELBO, Annealed, Beta, BetaTC, Capacity, Factor, LearnedGaussian
 from bvae.model import NotFinite
@@ -38,11 +38,16 @@ def small_mlp(latent_dim, image_shape):
     )
 
 
-def conv(latent_dim, image_shape):
-    return ConvEncoder(latent_dim, image_shape=image_shape), ConvDecoder(latent_dim, image_shape=image_shape)
+def small_conv(latent_dim, image_shape):
+    channels, height, width = image_shape
+    halved = 4, height // 2, width // 2
+    return (
+        nn.Sequential(nn.Conv2d(channels, 4, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2 * latent_dim)),
+        nn.Sequential(nn.Linear(latent_dim, 64), nn.Unflatten(1, halved), nn.ReLU(), ConvTranspose(4, channels)),
+    )
 
 
-PAIRS = {"conv": conv, "mlp": small_mlp}
+PAIRS = {"conv": small_conv, "mlp": small_mlp}
 # In threes, of which each has all that another objective may have: noise, weights, a likelihood and a rate of its own.
 OBJECTIVES = {
     "conv": [
