@@ -211,7 +211,10 @@ class Launcher(SimpleNamespace):
     """What Hydra hands to a launcher: its configuration, its context, and the program."""
 
     def __init__(self, folder: Path, kinds: dict[str, str | None], **attributes):
-        config = {"launcher": {"_target_": "ours", "through": {"_target_": "theirs"}}, "sweep": {"dir": f"{folder}/s"}}
+        config = {
+            "launcher": {"_target_": "ours", "through": {"_target_": "theirs"}},
+            "sweep": {"dir": f"{folder}/of/a/sweep"},
+        }
         loader = SimpleNamespace(load_sweep_config=lambda config, overrides: job_config(overrides, kinds))
         super().__init__(
             config=OmegaConf.create({"hydra": {**config, "hydra_logging": None, "verbose": False}}),
@@ -258,8 +261,9 @@ def test_jobs_are_grouped_by_their_kind_and_returned_in_their_order(monkeypatch,
     returned = launch(launcher, [[word] for word in "abcdef"], 10)
     assert returned == list("abcdef")
     assert ran == groups
-    assert (tmp_path / "s").is_dir()
-    assert quiet[0] == "globals"
+    assert launch(launcher, [["f"]], 3) == ["f"]  # into the same folder
+    assert (tmp_path / "of" / "a" / "sweep").is_dir()
+    assert quiet == ["globals", (None, False)] * 2
     with pytest.raises(ValueError, match=r"hydra\.launcher\.most must be 1 or more, got 0"):
         launch(Launcher(tmp_path, kinds, most=0), [["a"]], 0)
 
