@@ -202,6 +202,15 @@ def test_arrays_become_codes_of_classes_or_of_numbers():
     assert codes_of(np.ones((2, 1)), np.ones((2, 1))).log_variance is None
 
 
+def test_posteriors_are_read_with_or_without_names(tmp_path):
+    arrays = {"codes": np.ones((4, 2)), "factors": np.arange(4)[:, None], "log_variances": np.full((4, 2), -1.5)}
+    for names in ({}, {"factor_names": np.array("only")}):
+        np.savez(tmp_path / "codes.npz", **arrays, **names)
+        codes, read = read_codes(tmp_path / "codes.npz")
+        assert codes.log_variance.tolist() == [[-1.5, -1.5]] * 4
+        assert read == (["only"] if names else None)
+
+
 def test_the_encoder_of_the_tests_gives_what_they_count_on():
     mean, log_variance = Encoder([-1.0, 2.0])(torch.tensor([[[[3.0, 4.0]]]])).chunk(2, dim=1)
     assert (mean.tolist(), log_variance.tolist()) == ([[3, 4]], [[-1, 2]])

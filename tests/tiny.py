@@ -41,7 +41,7 @@ class Decoder(nn.Module):
         self.shift = nn.Parameter(torch.tensor(shift))
 
     def forward(self, latents):
-        return latents.view(-1, *self.shape) + self.shift
+        return latents.unflatten(1, self.shape) + self.shift
 
 
 def tiny_vae(shape=(1, 1, 3), log_variance=0.0, shift=0.0, variance=1.0) -> VAE:

@@ -139,9 +139,8 @@ def test_a_histogram_is_a_density_beside_the_normal_one():
 
 
 def metrics_csv(path, **columns):
-    names = ["step", *columns]
-    rows = [",".join(names), *(",".join(map(str, row)) for row in zip(range(100), *columns.values(), strict=False))]
-    path.write_text("\n".join(name.replace("__", "/") for name in rows) + "\n")
+    rows = [("step", *columns), *((step, *row) for step, row in enumerate(zip(*columns.values(), strict=True)))]
+    path.write_text("\n".join(",".join(map(str, row)).replace("__", "/") for row in rows) + "\n")
     return path
 
 
