@@ -275,6 +275,13 @@ def test_what_cant_be_put_together_is_refused(changes, said, tmp_path):
         made(tmp_path, **changes)
 
 
+def test_a_run_of_one_process_isnt_started_by_several_tasks_of_slurms(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_JOB_NAME", "mine")
+    with pytest.raises(ValueError, match=r"^Slurm was asked for 4 tasks, and a run with .*devices=1 is one: "):
+        made(tmp_path)
+
+
 def test_one_callback_wakes_units(tmp_path):
     wakes = {"_target_": "bvae.callbacks.WakeIdleUnits", "first_step": 1, "last_step": 2}
     made(tmp_path, callbacks={"a": wakes})

@@ -143,10 +143,13 @@ def test_what_a_record_may_not_name_is_said(key, value, why):
 
 def test_what_the_command_types_is_its_own_and_nothing_else_is():
     cfg = OmegaConf.create(
-        {"output_dir": "/run", "a": {"b": "/x", "bc": "y"}, "logger": {"dir": "/x"}, "run_name": "/y"}
+        {"output_dir": "/run", "a": {"b": "/x", "bc": "y"}, "logger": {"url": "s3://x", "_target_": "evil.X"}}
     )
     recorded.check(cfg, [], {"a.b": "/x"})
     recorded.check(cfg, [], {"a": 1})
+    longer = OmegaConf.create({"output_dir": "/run", "a": {"b": "/x", "bc": "/y"}})
+    with pytest.raises(ValueError, match=r"names a\.bc=/y, which is outside of"):
+        recorded.check(longer, [], {"a.b": "/x"})
     for typed in ({}, {"a.bc": "y"}, {"a.b.c": 1}):
         said = r"^the configuration names a\.b=/x, which is outside of .* /run: .*, add a\.b=/x to the command$"
         with pytest.raises(ValueError, match=said):
