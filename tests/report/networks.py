@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bvae.losses import Gaussian
+from bvae.model import VAE
 from bvae.report.network import Program
 
 SHAPE = (1, 4, 6)
@@ -171,3 +173,16 @@ DECODERS = {
         }.items()
     },
 }
+
+
+def runnable(shape, scale: float = 1.0) -> VAE:
+    """A model of layers that the page has: its codes are the pixels times a number, its pictures the codes."""
+    n = math.prod(shape)
+    encoder, decoder = nn.Linear(n, 2 * n), nn.Linear(n, n)
+    with torch.no_grad():
+        encoder.weight.copy_(torch.cat((torch.eye(n) * scale, torch.zeros(n, n))))
+        decoder.weight.copy_(torch.eye(n))
+        for layer in (encoder, decoder):
+            layer.bias.zero_()
+    likelihood = Gaussian(bounded=False)
+    return VAE(nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, shape)), likelihood).eval()
