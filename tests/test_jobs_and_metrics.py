@@ -37,13 +37,13 @@ def test_a_record_has_the_time_of_all_segments(tmp_path, clocks):
     assert "a=β" in (tmp_path / "job.json").read_text(encoding="utf-8")
     assert read(tmp_path) == Job(("a=β",), "finished", 12.3, "", 1_000.0, "a GPU", "abc")
     clocks["time"] = 2_000.0
-    with pytest.raises(ValueError), recorded(tmp_path, ["a=2"]):  # noqa: PT011
+    with pytest.raises(ValueError, match=r"^$"), recorded(tmp_path, ["a=2"]):  # noqa: PT012
         assert read(tmp_path) == Job(("a=2",), "running", 12.3, "", 2_000.0, "a GPU", "abc")
         clocks["monotonic"] += 10
         raise ValueError
     found = read(tmp_path)
     assert (found.seconds, found.status, found.error) == (22.3, "failed", "ValueError")  # which has nothing to say
-    with pytest.raises(KeyboardInterrupt), recorded(tmp_path, []):
+    with pytest.raises(KeyboardInterrupt), recorded(tmp_path, []):  # noqa: PT012
         clocks["monotonic"] += 1
         raise KeyboardInterrupt
     found = read(tmp_path)
@@ -118,7 +118,12 @@ def test_jobs_are_folders_with_a_record_in_the_order_of_their_numbers(tmp_path):
         (folder / ".hydra" / "hydra.yaml").write_text(f"hydra:\n  mode: {mode}\n  job: 1\n")
     (tmp_path / "bare" / "deep").mkdir(parents=True)
     (tmp_path / "bare" / "deep" / "job.json").touch()
-    assert [folder.relative_to(tmp_path).as_posix() for folder in jobs_of(tmp_path)] == ["2", "b", "10", "MULTIRUN/deep"]
+    assert [folder.relative_to(tmp_path).as_posix() for folder in jobs_of(tmp_path)] == [
+        "2",
+        "b",
+        "10",
+        "MULTIRUN/deep",
+    ]
 
 
 def test_rows_of_terms_count_the_steps_before_their_own():
@@ -135,7 +140,13 @@ def test_rows_of_terms_count_the_steps_before_their_own():
 def test_a_table_has_a_column_a_quantity_over_the_steps_done(tmp_path):
     path = tmp_path / "metrics.csv"
     assert metrics_table(path) == {}
-    lines = ["epoch,step,train/loss,train/kl,scores/mig,empty", "0,9,3,0.5,,", "0,10,,,0.1,", "0,19,2,,,", "1,20,,,0.25,"]
+    lines = [
+        "epoch,step,train/loss,train/kl,scores/mig,empty",
+        "0,9,3,0.5,,",
+        "0,10,,,0.1,",
+        "0,19,2,,,",
+        "1,20,,,0.25,",
+    ]
     path.write_text("\n".join(lines) + "\n2,29,1,")  # the last line is torn
     found = metrics_table(path)
     assert list(found) == ["train/loss", "train/kl", "scores/mig"]
@@ -210,7 +221,12 @@ def test_the_machine_is_its_processor_its_cores_and_its_gpus(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a: 1\nmodel name\t: Fast: 3 GHz \nmodel name: other\n", "Fast: 3 GHz"), ("a: 1\n", "made up"), (None, "made up")]
+    ("text", "said"),
+    [
+        ("a: 1\nmodel name\t: Fast: 3 GHz \nmodel name: other\n", "Fast: 3 GHz"),
+        ("a: 1\n", "made up"),
+        (None, "made up"),
+    ],
 )
 def test_the_processor_has_the_name_that_the_system_gives(monkeypatch, text, said):
     def read_text(path, **_):

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import runnable
 from tiny import Served
 from torch import nn
 
 from bvae.data.image_set import FactorGrid, Factors
 from bvae.evaluation import LatentUnit
-from bvae.losses import Gaussian
-from bvae.model import VAE
 from bvae.report import Explored, explore
 from bvae.report.explorer import _thinned
 
@@ -36,19 +35,6 @@ def read(path: Path) -> tuple[dict, list[bytes], str]:
 
 def units(n: int = 6) -> list[LatentUnit]:
     return [LatentUnit(unit, 0.25 if unit else 0.04, 1.5, unit > 0, name=f"u{unit}") for unit in reversed(range(n))]
-
-
-def runnable(shape=SHAPE, scale: float = 1.0) -> VAE:
-    """A model of layers that the page has: its codes are the pixels times a number, its pictures the codes."""
-    n = math.prod(shape)
-    encoder, decoder = nn.Linear(n, 2 * n), nn.Linear(n, n)
-    with torch.no_grad():
-        encoder.weight.copy_(torch.cat((torch.eye(n) * scale, torch.zeros(n, n))))
-        decoder.weight.copy_(torch.eye(n))
-        for layer in (encoder, decoder):
-            layer.bias.zero_()
-    likelihood = Gaussian(bounded=False)
-    return VAE(nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, shape)), likelihood).eval()
 
 
 def written(tmp_path, images, vae=None, title="mine", classes=None, factors=None, table=None) -> tuple:
@@ -123,7 +109,7 @@ def test_the_models_blob_begins_with_the_codes_of_the_points(tmp_path):
 def test_sliders_reach_as_far_as_the_codes_in_halves_and_three_at_least(tmp_path, largest, reach):
     images = torch.zeros(3, *SHAPE)
     images[1, 0, 1, 1] = 1
-    about, _, _ = written(tmp_path, images, runnable(scale=largest))
+    about, _, _ = written(tmp_path, images, runnable(SHAPE, scale=largest))
     assert about["models"][0]["reach"] == reach
 
 
@@ -158,7 +144,7 @@ def test_what_cant_run_in_the_page_is_given_as_frames(tmp_path):
 
 def test_models_stand_side_by_side_if_they_take_the_datas_images(tmp_path):
     data = Served(torch.rand(4, *SHAPE))
-    small, large = runnable(), runnable(scale=5.0)
+    small, large = runnable(SHAPE), runnable(SHAPE, scale=5.0)
     models = [Explored("a", small, units()), Explored("b", large, units()[::-1])]
     path = tmp_path / "explorer.html"
     explore(path, models, data)
@@ -177,7 +163,7 @@ def test_models_stand_side_by_side_if_they_take_the_datas_images(tmp_path):
 
 
 def test_a_model_that_trains_is_explored_in_evaluation_mode_and_left_alone(tmp_path):
-    vae = runnable().double().train()
+    vae = runnable(SHAPE).double().train()
     seen = []
     vae.encoder.register_forward_pre_hook(lambda module, given: seen.append((module.training, given[0].dtype)))
     written(tmp_path, torch.rand(4, *SHAPE), vae)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+from io import StringIO
 from pathlib import Path
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -70,15 +71,18 @@ class _Writer(ExperimentWriter):
             self._failed = True
 
     def _append(self) -> None:
-        with self._path.open("r+", newline="", encoding="utf-8") as file:
+        text = StringIO(newline="")
+        csv.DictWriter(text, self.metrics_keys).writerows(self.metrics)
+        rows = memoryview(text.getvalue().encode("utf-8"))
+        with self._path.open("rb+", buffering=0) as file:  # closing it would write what is left in a buffer
             end = file.seek(0, os.SEEK_END)
             try:
-                csv.DictWriter(file, self.metrics_keys).writerows(self.metrics)
-                file.flush()
+                while rows:
+                    rows = rows[file.write(rows) :]
+                os.fsync(file.fileno())
             except OSError:
                 os.truncate(file.fileno(), end)
                 raise
-            os.fsync(file.fileno())
 
 
 def rewind(path: Path, step: int, ends: bool = False, every: int | None = None) -> None:
