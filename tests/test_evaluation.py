@@ -174,7 +174,7 @@ def test_pages_of_checkpoints_with_one_name_are_told_apart(vae, tmp_path):
 def test_codes_of_a_model_that_has_diverged_and_folders_are_refused_in_a_sentence(vae, tmp_path):
     with torch.no_grad():
         vae.encoder.layers[-1].bias.fill_(torch.nan)
-    with pytest.raises(NotFinite, match="^the encoder's means are NaN or infinite: the model has diverged$"):
+    with pytest.raises(NotFinite, match=r"^the encoder's means are NaN or infinite: the model has diverged$"):
         evaluate(vae, Squares(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(

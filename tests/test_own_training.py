@@ -152,7 +152,7 @@ def test_images_and_pictures_that_dont_fit_are_refused_at_the_first_step():
         trainer().fit(Training(*parts(), Beta()), loader(IMAGES.round() * 2 - 1))
     trainer().fit(Training(*parts(), Own(1)), loader(IMAGES * 2 - 1))  # which has a density
     with pytest.raises(
-        WrongImages, match="^a batch must be the images or begin with them, got a dict of image, label$"
+        WrongImages, match=r"^a batch must be the images or begin with them, got a dict of image, label$"
     ):
         trainer().fit(Training(*parts(), Beta()), DataLoader([{"image": image, "label": 0} for image in IMAGES]))
 

@@ -105,7 +105,7 @@ def test_other_files_are_refused(state, tmp_path):
         match=r"model\.pt holds weights that are NaN or infinite, encoder\.layers\.\d+\.bias first: .*diverged$",
     ):
         load(path)
-    with pytest.raises(ValueError, match="checkpoints has no checkpoint to resume from$"):
+    with pytest.raises(ValueError, match=r"checkpoints has no checkpoint to resume from$"):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"^there is no checkpoint .*none\.pt$"):
         load(tmp_path / "none.pt")

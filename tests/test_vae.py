@@ -198,7 +198,7 @@ def test_weights_that_a_part_lacks_or_has_more_are_let_through_where_that_is_ask
         Training.load_from_checkpoint(path, decoder=Longer(3))
     again = Training.load_from_checkpoint(path, decoder=Longer(3), strict=False)
     assert torch.equal(again.model.decoder.layers[0].weight, vae.model.decoder.layers[0].weight)
-    with pytest.raises(ValueError, match="^weights_only must be True, got False: a checkpoint of ours holds no code$"):
+    with pytest.raises(ValueError, match=r"^weights_only must be True, got False: a checkpoint of ours holds no code$"):
         Training.load_from_checkpoint(path, weights_only=False)
 
 

@@ -110,7 +110,9 @@ def test_pictures_are_drawn_once_a_step_however_many_batches_it_has(vae, tmp_pat
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 6))
     decoder = nn.Sequential(nn.Linear(3, 64), nn.Unflatten(1, (1, 8, 8)))
     training = Training(encoder, decoder, ELBO())
-    with pytest.raises(ValueError, match="^LatentPictures takes its images from a data module: fit with datamodule=…$"):
+    with pytest.raises(
+        ValueError, match=r"^LatentPictures takes its images from a data module: fit with datamodule=…$"
+    ):
         trainer.fit(training, DataLoader(torch.rand(8, 1, 8, 8)))
     images = TensorDataset(torch.rand(8, 1, 8, 8))
     trainer.fit(training, datamodule=LightningDataModule.from_datasets(images, predict_dataset=images))
