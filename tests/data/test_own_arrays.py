@@ -157,6 +157,58 @@ def test_what_the_arrays_can_not_mean_is_refused_in_a_sentence(arrays, message, 
     assert not list((tmp_path / "cache").glob("*.h5")) or "factors" in arrays
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_arent_square_keep_their_height_and_width(channels):
+    last = np.arange(2 * 4 * 6 * channels, dtype=np.uint8).reshape(2, 4, 6, channels)
+    first = last.transpose(0, 3, 1, 2)
+    for given in (last, first, *([last[..., 0]] if channels == 1 else [])):
+        images = ArrayImages(given)
+        assert images.shape == (channels, 4, 6)
+        assert np.array_equal(images[np.arange(2)][0], first)
+    assert ArrayImages(np.zeros((2, 3, 5, 3), np.uint8)).shape == (3, 3, 5)  # the last of two that could be channels
+    for shape in ((2, 2, 2, 2), (2, 4), (2, 1, 4, 4, 1)):
+        with pytest.raises(ValueError, match=r"with C 1 or 3, got the shape \(2, "):
+            ArrayImages(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("bright", [0, 1030])
+def test_any_pixel_over_1_makes_bytes_of_all(bright):
+    pixels = np.zeros((1031, 2, 2), np.uint8)  # more than are looked at at once
+    pixels[bright, 1, 1] = 51
+    images = ArrayImages(pixels)
+    assert images.decode(images[np.array([bright])][0])[0, 0, 1, 1].item() == pytest.approx(0.2)
+    pixels[bright, 1, 1] = 1
+    images = ArrayImages(pixels)
+    assert images.decode(images[np.array([bright])][0])[0, 0, 1, 1].item() == 1
+    floats = pixels.astype(np.float32)
+    floats[bright] = 1.5
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 0 to 1\.5; images / 255 brings 0 to 255 there$"):
+        ArrayImages(floats)
+
+
+@pytest.mark.parametrize(
+    ("factors", "names", "said"),
+    [
+        (FACTORS, ["a", "a"], "^factor_names must be 2 different names, got a, a$"),
+        (np.where(FACTORS == 2, np.nan, FACTORS), None, "^factors must be finite, got NaN or infinity$"),
+        (FACTORS[:, :0], None, r"^factors must be \(N, K\) for N = 6 images, got the shape \(6, 0\)$"),
+        (FACTORS[..., None], None, r"^factors must be \(N, K\) for N = 6 images, got the shape \(6, 2, 1\)$"),
+        (FACTORS * 1j, None, "^factors must be integers, or floats where they are continuous, got complex128$"),
+    ],
+)
+def test_factors_that_mean_nothing_are_refused(factors, names, said):
+    with pytest.raises(ValueError, match=said):
+        ArrayImages(PIXELS, factors, names)
+
+
+def test_factors_are_integers_or_as_continuous_as_they_are_given():
+    for given, expected in ((np.array([0.25, 0.5] * 3), np.float64), (np.array([True, False] * 3), np.int64)):
+        found = ArrayImages(PIXELS, given)[np.array([1])][1].numpy()
+        assert found.tolist() == [[given[1]]]
+        assert found.dtype == expected
+    assert ArrayImages(PIXELS, np.array([7, 9, 7, 7, 9, 9])).factors.sizes == (2,)
+
+
 def test_files_that_are_none_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "a.npz").write_text("hello")
     with pytest.raises(ValueError, match=r"a\.npz is damaged or no \.npz archive"):
