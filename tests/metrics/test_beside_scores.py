@@ -148,7 +148,7 @@ def test_remarks_on_codes_that_are_small_or_few():
     assert metrics.SAP(continuous=True).remark(small) == ""
     assert metrics.FactorVAEScore().remark(small) == "no unit deviates by 0.05 or more, so that none has a vote"
     assert metrics.FactorVAEScore(min_std=0.03).remark(small) == ""
-    assert metrics.FactorVAEScore().remark(codes(FACTORS, plain(0.2))) == ""
+    assert metrics.FactorVAEScore().remark(codes(FACTORS, plain(0.04, 0.2))) == ""
     infomec = METRICS[metrics.InfoMEC]
     assert infomec.remark(codes(FACTORS[:, :1])) == "InfoM isn't defined with one factor"
     assert infomec.remark(codes(FACTORS[:, :1], plain(1, 0.01))) == (

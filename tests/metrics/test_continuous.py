@@ -33,6 +33,7 @@ def test_scores_of_bins_are_those_of_the_bins_as_classes(score):
     codes = FACTORS + np.random.default_rng(0).normal(scale=0.1, size=FACTORS.shape)
     assert score(codes, FACTORS) == score(codes, CLASSES)
     assert score(torch.from_numpy(codes), torch.from_numpy(FACTORS).float()) == pytest.approx(score(codes, CLASSES))
+    assert score(codes, FACTORS, num_bins=4) == score(codes, CLASSES // 5, num_bins=4)
 
 
 def test_regressors_learn_what_is_continuous():

@@ -105,7 +105,11 @@ def test_what_two_factors_tell_together_is_conditional_information_alone():
 def test_bins_are_those_asked_for():
     codes = np.arange(8.0)[:, None]
     assert mutual_information(codes, codes.astype(int), num_bins=2).item() == pytest.approx(math.log(2))
-    assert mutual_information(codes, codes, num_bins=4).item() == pytest.approx(math.log(4))  # binned, both
+    assert mutual_information(codes, codes, num_bins=4).item() == pytest.approx(math.log(4))
+    # Large and small by turns: each half of the unit has as many of either, and knows nothing but the values.
+    turns = np.array([[0, 7, 1, 6, 2, 5, 3, 4]]).T
+    assert mutual_information(codes, turns * 1.0, num_bins=2).item() == pytest.approx(0)
+    assert mutual_information(codes, turns, num_bins=2).item() == pytest.approx(math.log(2))
     assert conditional_information(codes, codes, np.zeros(8), num_bins=4).item() == pytest.approx(math.log(4) + 3 / 16)
     many = np.arange(1_000.0)[:, None]
     assert mutual_information(many, many).item() == pytest.approx(math.log(20))

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from bvae.metrics import Codes, SampledMutualInformationGap, mutual_information_gap, sampled_mutual_information_gap
+from bvae.metrics import (
+    Codes,
+    SampledMutualInformationGap,
+    binned,
+    mig_sampled,
+    mutual_information_gap,
+    sampled_mutual_information_gap,
+)
 
 BIT = np.tile([[0, 0], [0, 1], [1, 0], [1, 1]], (500, 1))
 
@@ -65,3 +72,27 @@ def test_posteriors_narrower_than_they_lie_apart_tell_all_in_every_unit():
     log_variances[:, 1] = 0.0  # the other unit blurs them
     found = sampled_mutual_information_gap(means, log_variances, factors, num_samples=500, num_posteriors=300)
     assert found == pytest.approx(1, abs=0.05)
+
+
+def test_the_seed_draws_the_rows_too():
+    # Where posteriors are narrow and many the same, a sample's noise cancels: the score is that of the rows drawn.
+    wrong = np.arange(len(BIT)) % 5 == 0
+    means = np.stack((BIT[:, 0] ^ wrong, np.zeros(len(BIT))), axis=1).astype(float)
+    table = means, np.full_like(means, -20.0), BIT[:, :1]
+    few = [sampled_mutual_information_gap(*table, num_samples=30, seed=seed) for seed in (0, 1)]
+    assert abs(few[0] - few[1]) > 1e-3
+
+
+def test_how_many_densities_are_held_at_once_changes_nothing(monkeypatch, uneven):
+    codes, factors = uneven[0][:, :3] / [1, 10, 1], uneven[1]
+    expected = sampled_mutual_information_gap(codes, codes * 0 - 1, factors)
+    monkeypatch.setattr(mig_sampled, "_BLOCK", 40_001)  # 100 samples beside 400 posteriors
+    assert sampled_mutual_information_gap(codes, codes * 0 - 1, factors) == pytest.approx(expected, abs=1e-6)
+
+
+def test_continuous_factors_are_taken_in_twenty_bins():
+    rng = np.random.default_rng(0)
+    factors = rng.uniform(size=(300, 2))
+    means = factors + 0.1 * rng.normal(size=factors.shape)
+    expected = sampled_mutual_information_gap(means, np.full_like(means, -4.0), binned(factors, 20))
+    assert sampled_mutual_information_gap(means, np.full_like(means, -4.0), factors) == expected
