@@ -68,7 +68,6 @@ VALIDATING = {"enable_validation": True, "val_check_batch": 10}
         ({"_val_check_time_interval": None}, 43),
         ({"num_training_batches": math.inf}, 1),
     ],
-    ids=str,
 )
 def test_the_next_due_step_is_the_first_of_all_that_anything_waits_for(attributes, steps):
     assert steps_until_due(trainer(**attributes)) == steps
