@@ -84,3 +84,12 @@ def test_a_sweep_is_called_by_its_keys(tmp_path):
     typed = {"0.000114285": "0.000114", "0.000114": "0.000114", "abcdefghij": "abcdefghij", "12345678": "12345678"}
     for value, said in (typed | {"123456789": "123000000"}).items():
         assert comparison._rounded(value) == said
+
+
+def test_the_best_of_several_is_chosen_by_a_results_direction():
+    found = {"a": {"mig": 0.5, "irs": 0.5, "n": 1.0, "sap": 1.0}, "b": {"mig": 0.7, "irs": 0.7, "n": 2.0}, "c": {}}
+    job = sweep_jobs.Row(
+        Path("/a"), "a", sweep_jobs.Job((), "finished"), {}, directions={"mig": True, "irs": False, "sap": True}
+    )
+    # Of one there is no best, and what has no direction has none.
+    assert comparison._best(list(found), found.__getitem__, [job]) == {"mig": "b", "irs": "a"}
