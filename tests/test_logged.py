@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
-import os
 import shlex
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -20,13 +15,11 @@ from PIL import Image
 from bvae.evaluation import Evaluation, LatentUnit, Score
 from bvae.evaluation.features import LayerFeatures
 from bvae.loggers import (
-    MetricsFile,
     WandbRun,
     finish_wandb,
     log_evaluation,
     log_report,
     record_wandb_run,
-    rewind,
     wandb_run_of,
 )
 from bvae.loggers import wandb as own
@@ -270,142 +263,3 @@ def test_a_finished_run_says_how_to_look_at_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=run))  # somebody's own
     finish_wandb(0)
     assert ended[-1] == {"exit_code": 0}
-
-
-def test_the_wandb_program_is_called_as_a_shell_finds_it(tmp_path, monkeypatch):
-    beside = tmp_path / "a bin" / "wandb"
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "a bin" / "python"))
-    monkeypatch.chdir(tmp_path)
-    for found, made, said in (
-        ("/usr/bin/wandb", False, "wandb"),
-        (None, False, f"'{tmp_path}/a bin/python' -m wandb"),
-        ("/usr/bin/wandb", True, "'a bin/wandb'"),  # another environment's
-        (None, True, "'a bin/wandb'"),
-        (str(beside), True, "wandb"),
-    ):
-        if made:
-            beside.parent.mkdir(exist_ok=True)
-            beside.touch(mode=0o755)
-        monkeypatch.setattr(own.shutil, "which", lambda name, found=found: found)
-        assert own._program() == said
-
-
-def test_home_folders_that_cant_be_written_are_replaced_for_wandb(tmp_path, monkeypatch):
-    names = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
-
-    def left(**more) -> dict[str, str]:
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
-        for name, value in {"HOME": str(tmp_path / "home"), **more}.items():
-            monkeypatch.setenv(name, value)
-        own._leave_home(tmp_path / "instead")
-        return {name: os.environ[name] for name in names if name in os.environ}
-
-    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    assert left() == {}  # folders that can be made
-    (tmp_path / "none").write_text("")
-    instead = {name: str(tmp_path / "instead" / name.split("_")[1].lower()) for name in names}
-    assert left(HOME=str(tmp_path / "none")) == instead
-    assert left(HOME=str(tmp_path / "none"), WANDB_DATA_DIR="mine") == {**instead, "WANDB_DATA_DIR": "mine"}
-    settings = tmp_path / "home" / ".config" / "wandb" / "settings"
-    settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.touch()
-    monkeypatch.setattr(own, "_takes_files", lambda folder: False)
-    assert "WANDB_CONFIG_DIR" not in left()  # settings that are there are read
-    assert not own._takes_files(tmp_path / "none" / "x")
-
-
-def test_how_a_wandb_run_is_asked_for(tmp_path):
-    asked = WandbRun(
-        str(tmp_path / "new"), name="n", group="g", tags="a, b,,c ", mode="offline", project="p"
-    )._wandb_init
-    assert (asked["name"], asked["group"], asked["tags"], asked["mode"]) == ("n", "g", ["a", "b", "c"], "offline")
-    assert (asked["project"], str(asked["dir"])) == ("p", str(tmp_path / "new"))
-    bare = WandbRun(str(tmp_path))._wandb_init
-    assert (bare["name"], bare["group"], bare["tags"], bare["mode"]) == (None, None, [], "offline")
-    with pytest.raises(ValueError, match=r"logger\.mode must be one of online, offline and disabled, got 'on'"):
-        WandbRun(str(tmp_path), mode="on")
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
-
-
-def test_rows_are_appended_and_a_new_quantity_gets_a_column(tmp_path):
-    path = tmp_path / "metrics.csv"
-    logger = MetricsFile(str(tmp_path))
-    logger.save()
-    assert not path.exists()  # nothing was logged
-    for step, metrics in ((0, {"b": 1.0, "a": 2.0}), (1, {"a": 3.0, "b": 4.0}), (2, {"c": 5.0})):
-        logger.log_metrics(metrics, step)
-    header, *rows = csv.DictReader(path.open(newline="")), *lines(path)[1:]
-    assert set(header.fieldnames) == {"a", "b", "c", "step"}
-    assert len(rows) == 3  # each is on the disk at once
-    assert [(row["a"], row["b"], row["c"], row["step"]) for row in header] == [
-        ("2.0", "1.0", "", "0"),
-        ("3.0", "4.0", "", "1"),
-        ("", "", "5.0", "2"),
-    ]
-    again = MetricsFile(str(tmp_path))
-    first = lines(path)
-    again.log_metrics({"a": 6.0}, 3)
-    assert lines(path)[:4] == first
-    assert len(lines(path)) == 5
-
-
-def test_rows_that_cant_be_written_are_kept_and_it_is_said_once(tmp_path, monkeypatch, caplog):
-    path = tmp_path / "metrics.csv"
-    logger = MetricsFile(str(tmp_path))
-    logger.log_metrics({"a": 1.0}, 0)
-    full = [True]
-
-    def fsync(descriptor):  # where a network's file system says that it has no room
-        if full[0]:
-            raise OSError("no room")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    before = path.read_bytes()
-    with caplog.at_level(logging.ERROR):
-        logger.log_metrics({"a": 2.0}, 1)
-        logger.log_metrics({"a": 3.0}, 2)
-    assert path.read_bytes() == before  # no half of a row
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "no room" in caplog.text
-    full[0] = False
-    logger.log_metrics({"a": 4.0}, 3)
-    assert [row["a"] for row in csv.DictReader(path.open(newline=""))] == ["1.0", "2.0", "3.0", "4.0"]
-    full[0] = True
-    logger.log_metrics({"a": 5.0}, 4)
-    assert len(caplog.records) == 2
-
-
-@pytest.mark.parametrize(
-    ("step", "ends", "kept"),
-    [
-        (20, False, "a b c d"),
-        (20, True, "a b c"),
-        (19, False, "a b"),
-        (10, False, "a b"),
-        (10, True, "a"),
-        (9, True, ""),
-    ],
-)
-def test_a_run_goes_back_to_the_rows_of_its_checkpoints_step(tmp_path, step, ends, kept):
-    path = tmp_path / "metrics.csv"
-    rows = {"a": "9,1,,", "b": "10,,2,", "c": "19,,,3", "d": "20,,4,", "e": "29,5,,"}
-    path.write_text("\n".join(("step,train/loss,scores/mig,val/loss", *rows.values())) + "\n")
-    rewind(path, step, ends)
-    assert lines(path)[1:] == [rows[name] for name in kept.split()]
-    rewind(tmp_path / "none.csv", 1)
-    assert not (tmp_path / "none.csv").exists()
-
-
-def test_lost_rows_are_said_where_it_is_known_how_far_they_are_apart(tmp_path, caplog):
-    path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss\n999,1\n2999,1\n3999,1\n")
-    rewind(path, 6_000)
-    assert caplog.text == ""
-    rewind(path, 6_000, every=1_000)
-    assert "has lost the rows of steps 1,001 to 3,000, 4,001 to 6,000: the curves" in caplog.text
-    assert np.array_equal([row.split(",")[0] for row in lines(path)[1:]], ["999", "2999", "3999"])
