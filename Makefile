@@ -24,11 +24,7 @@ test: $(INSTALLED) ## Run the tests
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-.venv/mutmut: $(INSTALLED)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt 'mutmut>=3.8,<4'
-	@touch $@
-
-mutants: .venv/mutmut ## Put mistakes into the files that differ from main, and show those that no test notices
+mutants: $(INSTALLED) ## Put mistakes into the files that differ from main, and show those that no test notices
 	$(BIN)/python tests/mutants.py $(ARGS)
 
 bench: $(INSTALLED) ## Measure the speed beside a plain PyTorch loop
