@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from bvae.metrics import (
     Codes,
@@ -96,3 +97,22 @@ def test_continuous_factors_are_taken_in_twenty_bins():
     means = factors + 0.1 * rng.normal(size=factors.shape)
     expected = sampled_mutual_information_gap(means, np.full_like(means, -4.0), binned(factors, 20))
     assert sampled_mutual_information_gap(means, np.full_like(means, -4.0), factors) == expected
+
+
+def test_of_all_posteriors_the_mixture_is_exact():
+    """Written out for twelve images: a narrow unit, in which no posterior is near another, and a wide one."""
+    bit = np.arange(12) % 2
+    means = np.stack((np.arange(12.0), 2.0 * bit), axis=1)
+    deviations = np.tile([0.01, 1.0], (12, 1))
+    samples = means + deviations * np.random.default_rng(3).normal(size=(12, 2))
+
+    def cross_entropies(rows: np.ndarray) -> np.ndarray:
+        densities = norm.pdf(samples[rows, None], means[rows], deviations[rows])
+        return -np.log(densities.mean(axis=1)).sum(axis=0)
+
+    given = cross_entropies(np.flatnonzero(bit == 0)) + cross_entropies(np.flatnonzero(bit == 1))
+    narrow, wide = (cross_entropies(np.arange(12)) - given) / 12
+    assert narrow == pytest.approx(np.log(2))
+    expected = (narrow - wide) / np.log(2)
+    found = sampled_mutual_information_gap(means, 2 * np.log(deviations), bit[:, None], seed=3)
+    assert found == pytest.approx(expected, abs=1e-4)
