@@ -69,6 +69,18 @@ def evaluate(warm: Warm) -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture
+def hydra() -> Iterator[None]:
+    """Hydra's configuration for a command, as `records.command` sets it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from bvae.app import resume
+
+    yield
+    HydraConfig.instance().cfg = None
+    resume.changes.clear()
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
     """A folder on a disk of its own, and how to change its size."""
     folder = tmp_path / "disk"

@@ -224,20 +224,19 @@ def run_tests(copy: Path, tests: list[str], timeout: float, log: Path) -> str:
     return "timeout"
 
 
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def changed_files() -> list[str]:
-    listed = subprocess.run(
-        ["git", "diff", "--name-only", "main", "--", "src"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return [line for line in listed.stdout.splitlines() if line.endswith(".py") and (ROOT / line).exists()]
+    differ = git("diff", "--name-only", "--diff-filter=d", "main", "--", "src").splitlines()
+    return [name for name in differ if name.endswith(".py")]
 
 
 def copy_tree(copy: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).exists() or (ROOT / name).is_symlink():
+    for name in filter(None, git("ls-files", "-co", "--exclude-standard", "-z").split("\0")):
+        if os.path.lexists(ROOT / name):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
 
 

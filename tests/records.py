@@ -42,6 +42,14 @@ def leave(folder: Path, cfg, overrides: list[str], status: str = "finished") -> 
     ended(folder, status)
 
 
+def write(run: Path, name: str = "config", **tree: object) -> Path:
+    """Write one of Hydra's records of a run."""
+    path = recorded.record_of(run, name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
 def ended(folder: Path, status: str) -> None:
     (folder / "job.json").write_text(json.dumps({"overrides": [], "status": status}))
 

@@ -8,28 +8,13 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
-from records import begun, command, ended, leave
+from records import begun, command, ended, leave, write
 
 from bvae.app import interrupts, processes, recorded, resume, sweeps
 from bvae.app.errors import InputError
 from bvae.app.recorded import record_of
 from bvae.app.resume import own_overrides, run_folder, take_changes, value_of
 from bvae.runs import job as jobs
-
-
-@pytest.fixture
-def hydra():
-    """Hydra's configuration for a command, as `command` sets it."""
-    yield
-    HydraConfig.instance().cfg = None
-    resume.changes.clear()
-
-
-def write(run: Path, name: str = "config", **tree: object) -> Path:
-    path = record_of(run, name)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(tree))
-    return path
 
 
 def test_a_run_gets_its_own_folder_or_that_of_the_run_that_it_resumes(tmp_path):

@@ -9,26 +9,10 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from records import command
+from records import command, write
 
-from bvae.app import recorded, resume
+from bvae.app import recorded
 from bvae.app.recorded import _leads_out, _moved, _why_not, hydra_of, record_of, use_own_cache
-
-
-@pytest.fixture
-def hydra():
-    """Hydra's configuration for a command, as `command` sets it."""
-    yield
-    HydraConfig.instance().cfg = None
-    resume.changes.clear()
-
-
-def write(run: Path, name: str = "config", **tree: object) -> Path:
-    path = record_of(run, name)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(tree))
-    return path
-
 
 # Paths.
 
