@@ -78,6 +78,13 @@ class Source:
         start, stop = self.span(node)
         return self.data[start:stop].decode()
 
+    def replaced(self, old: str, new: str) -> Mutant:
+        """Make a mistake of one's own."""
+        if (count := self.data.count(old.encode())) != 1:
+            sys.exit(f"{self.path} has {count} places like {old!r}; it must be 1")
+        at = self.data.index(old.encode())
+        return Mutant(self.path, self.data[:at].count(b"\n") + 1, at, at + len(old.encode()), old, new)
+
     def mutants(self) -> list[Mutant]:
         found: dict[tuple, Mutant] = {}
         for node, new in self._mistakes(ast.parse(self.data)):
@@ -261,14 +268,10 @@ def main() -> None:
         sys.exit("no source file differs from main: name some, make mutants ARGS=src/bvae/metrics/mig.py")
     sources = {path: Source(path) for path in files}
     if a.replace:
-        (path,), (old, new) = files, a.replace
-        data = sources[path].data
-        if data.count(old.encode()) != 1:
-            sys.exit(f"{path} has {data.count(old.encode())} places like {old!r}; it must be 1")
-        at = data.index(old.encode())
-        mutants = [Mutant(path, data[:at].count(b"\n") + 1, at, at + len(old.encode()), old, new)]
+        (source,) = sources.values()
+        mutants = [source.replaced(*a.replace)]
     else:
-        mutants = [m for s in sources.values() for m in s.mutants()]
+        mutants = [m for source in sources.values() for m in source.mutants()]
         if 0 < a.sample < len(mutants):
             mutants = random.Random(a.seed).sample(mutants, a.sample)
         mutants.sort()
