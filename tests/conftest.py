@@ -57,7 +57,7 @@ def train(cache_dir: Path, warm: Warm) -> Callable[..., subprocess.CompletedProc
     def run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess:
         typed = " ".join(overrides)
         cache = () if "data.cache_dir=" in typed else (f"data.cache_dir={cache_dir}",)
-        return _program(warm, "train.py", folder, (*overrides, *cache, "data.eval_images=500"), environment)
+        return _program(warm, "train.py", folder, (*overrides, *cache, "data.eval_images=100"), environment)
 
     return run
 

@@ -12,6 +12,11 @@ from bvae.losses import Capacity, Context, Control, Factor, Loss
 from bvae.model import VAE, posterior_of
 from bvae.training import Training
 
+NO_CODE_LAYER = (
+    "callbacks.wake needs an encoder that ends in a linear layer of 2D outputs with a bias, and a decoder that begins "
+    "with one of D inputs"
+)
+
 
 def parts(last: nn.Module | None = None) -> tuple[nn.Module, nn.Module]:
     """A pair for images of 8×8 whose unit 1 is active, units 0 and 2 idle, unit 0 the more so."""
@@ -136,9 +141,12 @@ def test_a_controller_holds_still_and_a_discriminator_goes_on_learning():
 
 def test_what_cant_be_woken_is_refused_before_the_training():
     encoder, decoder = parts(nn.Sequential(nn.Linear(16, 7), nn.Linear(7, 5)))
-    with pytest.raises(ValueError, match="wake needs an encoder that ends in a linear layer of 2D outputs"):
+    with pytest.raises(ValueError, match=NO_CODE_LAYER):
         fit(WakeIdleUnits(2, 5), encoder, decoder)
-    for arguments, message in (((-1, 5), "first_step must be 0 or more"), ((6, 5), "last_step must be 6 or more")):
+    for arguments, message in (
+        ((-1, 5), "first_step must be 0 or more, got -1"),
+        ((6, 5), "last_step must be 6 or more, got 5"),
+    ):
         with pytest.raises(ValueError, match=message):
             WakeIdleUnits(*arguments)
 
@@ -197,7 +205,10 @@ def test_whatever_ends_a_training_gives_it_its_objective_back_and_a_captured_one
     callback, training = WakeIdleUnits(2, 5), Training(*parts(), Capacity())
     for end in (callback.on_train_end, lambda *given: callback.on_exception(*given, KeyboardInterrupt())):
         training.step_terms = print
-        with pytest.raises(ValueError, match="they can't be captured: use capture=false"):
+        with pytest.raises(
+            ValueError,
+            match="changes the objective of some steps, so they can't be captured: use capture=false",
+        ):
             callback.check(training)
         end(None, training)
         assert training.step_terms is None
@@ -237,7 +248,7 @@ def test_a_code_lies_between_the_encoders_last_layer_and_the_decoders_first(enco
         WakeIdleUnits(2, 5).check(training)
         assert _code_layers(training.model) == (encoder[2], decoder[0])
     else:
-        with pytest.raises(ValueError, match="wake needs an encoder that ends in a linear layer of 2D outputs"):
+        with pytest.raises(ValueError, match=NO_CODE_LAYER):
             WakeIdleUnits(2, 5).check(training)
 
 

@@ -10,42 +10,61 @@ import h5py
 import numpy as np
 import pytest
 
-from bvae.data import DSpritesDataModule, cache
+from bvae.data import DSpritesDataModule, arrays, cache
 from bvae.data.dsprites import archives
-from bvae.data.dsprites.render import FACTORS, NUM_IMAGES, render
+from bvae.data.dsprites.render import FACTORS, NUM_IMAGES, pack, render
 
 SHAPE = (NUM_IMAGES, 64, 64)
 
 
+def export(path: Path) -> Path:
+    """Write an archive by the command."""
+    command = [sys.executable, "-m", "bvae.data", "export", str(path)]
+    job = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert job.returncode == 0, job.stderr
+    assert f"Wrote {path}" in job.stdout
+    return path
+
+
 @pytest.fixture(scope="module")
-def exported(shared) -> dict[str, Path]:
-    """Both layouts, written by the command."""
-    folder = shared("archives", export)
-    return {suffix: folder / f"dsprites.{suffix}" for suffix in ("npz", "hdf5")}
+def npz(shared) -> Path:
+    return shared("archives", lambda folder: export(folder / "dsprites.npz")) / "dsprites.npz"
 
 
-def export(folder: Path) -> None:
-    paths = [folder / f"dsprites.{suffix}" for suffix in ("npz", "hdf5")]
-    command = [sys.executable, "-m", "bvae.data", "export"]
-    jobs = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, text=True) for path in paths]
-    for job, path in zip(jobs, paths, strict=True):
-        out, _ = job.communicate(timeout=300)
-        assert job.returncode == 0
-        assert f"Wrote {path}" in out
-
-
-@pytest.mark.parametrize("suffix", ["npz", "hdf5"])
-def test_an_archive_reads_back_as_the_rendered_set(exported, suffix, cache_dir, tmp_path):
-    data = DSpritesDataModule(source="file", path=str(exported[suffix]), cache_dir=str(tmp_path))
+def check_images(path: Path, folder: Path, cache_dir: Path) -> None:
+    data = DSpritesDataModule(source="file", path=str(path), cache_dir=str(folder))
     data.prepare_data()
     rendered = cache.open_images(cache_dir / "dsprites-render.h5")
     assert np.array_equal(cache.open_images(data.cache_file), rendered)
     with h5py.File(data.cache_file) as file:
-        assert file.attrs["source"] == str(exported[suffix])
+        assert file.attrs["source"] == str(path)
 
 
-def test_other_libraries_find_the_official_npz(exported):
-    with np.load(exported["npz"], allow_pickle=True, encoding="latin1") as archive:
+def test_an_npz_reads_back_as_the_rendered_set(npz, cache_dir, tmp_path):
+    check_images(npz, tmp_path, cache_dir)
+
+
+@pytest.mark.slow
+def test_an_hdf5_reads_back_as_the_rendered_set(cache_dir, tmp_path):
+    check_images(export(tmp_path / "dsprites.hdf5"), tmp_path, cache_dir)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "hdf5", "h5"])
+def test_a_few_images_are_written_and_read_in_order(suffix, tmp_path, monkeypatch):
+    few = 2_500  # in blocks that a file's chunks don't divide
+    images = render(*FACTORS.classes_of(np.arange(few)).T)
+    packed = pack(images)
+    monkeypatch.setattr(archives, "IMAGES_SHAPE", (few, 64, 64))
+    monkeypatch.setattr(archives, "render_all", lambda: iter(np.split(packed, [1_000, 1_300])))
+    path = tmp_path / f"few.{suffix}"
+    archives.write(path)
+    assert np.array_equal(np.concatenate(list(archives.read(path))), packed)
+    with arrays.opened(path, "imgs") as stored:
+        assert np.array_equal(np.concatenate(list(stored.blocks)), images)
+
+
+def test_other_libraries_find_the_official_npz(npz):
+    with np.load(npz, allow_pickle=True, encoding="latin1") as archive:
         assert sorted(archive) == ["imgs", "latents_classes", "latents_values", "metadata"]
         metadata = archive["metadata"][()]
         assert list(metadata["latents_sizes"]) == [1, 3, 6, 40, 32, 32]
@@ -73,14 +92,18 @@ def test_the_metadata_is_read_as_the_official_ones_which_python_2_pickled(encodi
     assert [len(value) for value in values.values()] == [1, 3, 6, 40, 32, 32]
 
 
-def test_other_libraries_find_the_official_hdf5(exported):
-    with h5py.File(exported["hdf5"]) as archive:
+def test_other_libraries_find_the_official_hdf5(tmp_path, monkeypatch):
+    first = pack(render(*FACTORS.classes_of(np.arange(1_001)).T))
+    monkeypatch.setattr(archives, "render_all", lambda: iter([first]))
+    archives.write(tmp_path / "dsprites.hdf5")
+    with h5py.File(tmp_path / "dsprites.hdf5") as archive:
         assert archive["imgs"].shape == SHAPE
         assert archive["imgs"].dtype == np.uint8
         assert archive["imgs"].compression == "gzip"
         assert archive["latents/values"].shape == archive["latents/classes"].shape == (NUM_IMAGES, 6)
-        index = 123_456
-        assert np.array_equal(archive["imgs"][index], render(*FACTORS.classes_of(index))[0])
+        assert np.array_equal(archive["imgs"][1_000], render(*FACTORS.classes_of(1_000))[0])
+        assert archive["latents/classes"][-1].tolist() == [0, 2, 5, 39, 31, 31]
+        assert archive["latents/values"][-1].tolist() == [1, 3, 1, 2 * np.pi, 1, 1]
 
 
 def sparse_hdf5(path: Path, shape=SHAPE, dtype=np.uint8, classes=None) -> Path:
@@ -105,7 +128,7 @@ def damaged_npz(path: Path, source: Path) -> Path:
     with zipfile.ZipFile(source) as archive:
         start = archive.getinfo("imgs.npy").header_offset
     data = bytearray(source.read_bytes())
-    data[start + 10_000 : start + 10_100] = bytes(100)
+    data[start + 10_000 : start + 10_100] = b"\xff" * 100
     path.write_bytes(data)
     return path
 
@@ -121,9 +144,12 @@ BAD = {
     "missing": (lambda folder, _: folder / "none.npz", "there is no file"),
     "foreign": (lambda folder, _: (folder / "x.png", (folder / "x.png").touch())[0], r"ends in \.npz, \.hdf5, \.h5"),
     "no zip": (lambda folder, _: (folder / "x.npz", (folder / "x.npz").write_text("hello"))[0], "damaged or no .npz"),
-    "truncated npz": (lambda folder, good: truncated(folder / "x.npz", good["npz"]), "is damaged or no .npz archive"),
-    "damaged npz": (lambda folder, good: damaged_npz(folder / "x.npz", good["npz"]), "is damaged or no .npz archive"),
-    "truncated hdf5": (lambda folder, good: truncated(folder / "x.hdf5", good["hdf5"]), "is damaged or no .hdf5"),
+    "truncated npz": (lambda folder, good: truncated(folder / "x.npz", good), "is damaged or no .npz archive"),
+    "damaged npz": (lambda folder, good: damaged_npz(folder / "x.npz", good), "is damaged or no .npz archive"),
+    "truncated hdf5": (
+        lambda folder, _: truncated(folder / "x.hdf5", sparse_hdf5(folder / "whole.hdf5")),
+        "is damaged or no .hdf5",
+    ),
     "no key": (lambda folder, _: small_npz(folder / "x.npz", a=CLASSES), "the key 'latents_classes' is missing"),
     "no images": (lambda folder, _: small_npz(folder / "x.npz", latents_classes=CLASSES), "the key 'imgs' is missing"),
     "pickled": (
@@ -144,9 +170,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_ends_in_one_sentence_and_leaves_no_cache(case, exported, tmp_path):
+def test_a_bad_file_ends_in_one_sentence_and_leaves_no_cache(case, npz, tmp_path):
     make, message = BAD[case]
-    path = make(tmp_path, exported)
+    path = make(tmp_path, npz)
     before = set(tmp_path.iterdir())
 
     def prepare():

@@ -43,5 +43,5 @@ def test_classes_that_one_part_lacks_are_left_out(perfect, factors):
     known = factors[:, 0] < 4
     score = explicitness(perfect[known], factors[known], perfect, factors)
     assert 0.9 < score <= 1
-    with pytest.raises(ValueError, match="no factor with two classes"):
+    with pytest.raises(ValueError, match="the test part has no factor with two classes that the training part knows"):
         explicitness(perfect, factors[:, :1], perfect[:4], factors[:4, :1])

@@ -58,7 +58,7 @@ def test_continuous_factors_have_a_linear_regression():
 
 
 def test_what_cannot_be_scored_is_refused(perfect, constant, factors):
-    with pytest.raises(ValueError, match="every unit is constant"):
+    with pytest.raises(ValueError, match="every unit is constant, and tells nothing of any factor"):
         infomec(constant, factors)
     with pytest.raises(ValueError, match="num_neighbors must be 1 or more, got 0"):
         infomec(perfect, factors, num_neighbors=0)

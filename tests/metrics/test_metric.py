@@ -106,10 +106,13 @@ def test_a_refused_update_adds_nothing():
     metric = metrics.MIGSup()
     good = torch.zeros(4, 2), FACTORS, torch.zeros(4, 2)
     for wrong, message in (
-        ((good[0][:, 0], FACTORS), r"codes must be \(B, D\)"),
-        ((good[0], FACTORS[:, 0]), r"codes must be \(B, D\)"),
-        ((good[0], FACTORS[:3]), r"codes must be \(B, D\)"),
-        ((good[0], FACTORS, torch.zeros(4, 3)), r"log_variances must have the shape of the codes"),
+        ((good[0][:, 0], FACTORS), r"codes must be \(B, D\) and factors \(B, K\) with one B, got \(4,\) and \(4, 3\)"),
+        ((good[0], FACTORS[:, 0]), r"codes must be .* with one B, got \(4, 2\) and \(4,\)"),
+        ((good[0], FACTORS[:3]), r"codes must be .* with one B, got \(4, 2\) and \(3, 3\)"),
+        (
+            (good[0], FACTORS, torch.zeros(4, 3)),
+            r"log_variances must have the shape of the codes, got \(4, 3\) and \(4, 2\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             metric.update(*wrong)

@@ -57,8 +57,12 @@ def test_factors_keep_their_kind():
         (CODES, FACTORS[:, 0], r"factors \(N, K\) with one N, got \(3, 2\) and \(3,\)"),
         (CODES, FACTORS[:, :0], r"factors \(N, K\) with one N, got \(3, 2\) and \(3, 0\)"),
         (CODES, FACTORS[:2], r"factors \(N, K\) with one N, got \(3, 2\) and \(2, 1\)"),
-        (CODES, np.array([[0.0], [1.0], [np.inf]]), "continuous factors must be finite"),
-        (CODES, np.array([["a"], ["b"], ["c"]]), "factors must be integers"),
+        (CODES, np.array([[0.0], [1.0], [np.inf]]), "continuous factors must be finite, got NaN or infinity"),
+        (
+            CODES,
+            np.array([["a"], ["b"], ["c"]]),
+            r"factors must be integers \(classes\) or floats \(continuous\), got <U1",
+        ),
     ],
 )
 def test_what_are_no_codes_or_factors_is_refused(codes, factors, message):
@@ -93,7 +97,7 @@ def test_rows_for_each_value_are_counted_for_the_factor_of_most_values():
 def test_factors_that_vary_are_those_that_vary_in_the_first_part():
     first, second = np.array([[1, 5, 0], [1, 6, 0], [1, 6, 1]]), np.array([[1, 2, 3], [2, 2, 3]])
     assert [part.tolist() for part in arrays.varying(first, second)] == [[[5, 0], [6, 0], [6, 1]], [[2, 3], [2, 3]]]
-    with pytest.raises(ValueError, match="every factor has one value only"):
+    with pytest.raises(ValueError, match="every factor has one value only, so there is nothing to follow"):
         arrays.varying(first[:, :1], second[:, 1:2])
 
 
@@ -156,9 +160,12 @@ def test_a_split_is_drawn_by_the_seed_evenly_over_the_table():
         assert part.tolist() == same.tolist() != different.tolist()
         assert part.mean() == pytest.approx(5_000, abs=600)  # 4 deviations of 10,000 / √12 / √400
     assert arrays.rows(10**6, 10_000, 5_000) == "10,000 training and 5,000 test rows"
-    for wrong in ((10, 0, 5), (10, 5, 0), (1, 5, 5)):
-        with pytest.raises(ValueError, match="training and test need a row or more each"):
-            arrays.split(*wrong, seed=0)
+    for total, num_train, num_test in ((10, 0, 5), (10, 5, 0), (1, 5, 5)):
+        said = (
+            f"training and test need a row or more each, got num_train={num_train} and num_test={num_test} of {total}"
+        )
+        with pytest.raises(ValueError, match=said):
+            arrays.split(total, num_train, num_test, seed=0)
 
 
 def test_a_sample_is_drawn_by_the_seed_once_each_and_in_order():

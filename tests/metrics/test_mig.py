@@ -61,7 +61,7 @@ def test_information_is_scikit_learns(noisy, factors):
 
 
 def test_the_gap_needs_two_units(perfect, factors):
-    with pytest.raises(ValueError, match="needs two units or more"):
+    with pytest.raises(ValueError, match=rf"the gap needs two units or more, got codes of shape \({len(perfect)}, 1\)"):
         mutual_information_gap(perfect[:, :1], factors)
 
 

@@ -51,7 +51,7 @@ def test_factors_are_chosen_by_index_and_means_alone_are_refused():
     assert "mean over factors 1, 2" in SampledMutualInformationGap([1, 2]).protocol(2_000)
     with pytest.raises(ValueError, match=r"factors must be indices from 0 to 1, got \[2\]"):
         SampledMutualInformationGap([2]).score(codes)
-    with pytest.raises(ValueError, match="samples need the posteriors' log-variances"):
+    with pytest.raises(ValueError, match="samples need the posteriors' log-variances, and these codes are means only"):
         SampledMutualInformationGap().score(codes._replace(log_variance=None))
 
 

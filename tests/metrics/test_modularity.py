@@ -27,5 +27,5 @@ def test_codes_of_known_modularity(perfect, rotated, noise, constant, factors):
 
 
 def test_one_factor_has_nothing_to_be_told_from(perfect, factors):
-    with pytest.raises(ValueError, match="only one varies"):
+    with pytest.raises(ValueError, match="modularity compares factors, and only one varies"):
         modularity(perfect, factors[:, :1])

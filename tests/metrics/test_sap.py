@@ -55,14 +55,16 @@ def test_the_accuracy_is_that_of_scikit_learns_svm(noisy, factors):
 def test_the_protocol_says_how_many_rows_there_were():
     assert SAP().protocol(737_280).endswith("10,000 training and 5,000 test rows")
     assert SAP().protocol(600).endswith("400 training and 200 test rows")
-    with pytest.raises(ValueError, match="need a row or more each, got num_train=0"):
+    with pytest.raises(
+        ValueError, match="training and test need a row or more each, got num_train=0 and num_test=5000 of 600"
+    ):
         SAP(num_train=0).protocol(600)
 
 
 def test_the_parts_must_fit(perfect, factors):
     with pytest.raises(ValueError, match=r"codes for training and test must have one width, got .*3.*2"):
         sap(perfect, factors, perfect[:, :2], factors)
-    with pytest.raises(ValueError, match="needs two units or more"):
+    with pytest.raises(ValueError, match=rf"the gap needs two units or more, got codes of shape \({len(perfect)}, 1\)"):
         sap(perfect[:, :1], factors, perfect[:, :1], factors)
 
 

@@ -60,7 +60,7 @@ def test_a_seed_gives_the_same_score_again(noisy, factors):
 
 @pytest.mark.parametrize("score", [beta_vae_score, factor_vae_score])
 def test_what_cannot_be_scored_is_refused(score, perfect, factors):
-    with pytest.raises(ValueError, match="only one varies"):
+    with pytest.raises(ValueError, match="VAE score tells factors apart, and only one varies"):
         score(perfect, factors[:, :1])
     with pytest.raises(ValueError, match="num_train must be 1 or more, got 0"):
         score(perfect, factors, num_train=0)

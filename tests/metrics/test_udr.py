@@ -46,11 +46,11 @@ def test_units_that_know_nothing_do_not_count():
 
 
 def test_what_cannot_be_ranked_is_refused():
-    with pytest.raises(ValueError, match="two models or more, got 1"):
+    with pytest.raises(ValueError, match="a ranking needs the codes of two models or more, got 1"):
         udr([units()])
-    with pytest.raises(ValueError, match=r"the same images, got \[4000, 10\]"):
+    with pytest.raises(ValueError, match=r"every model must have encoded the same images, got \[4000, 10\] of them"):
         udr([units(), units(10)])
-    with pytest.raises(ValueError, match="each of 4 units"):
+    with pytest.raises(ValueError, match=r"informative must say of each of 4 units, got shape \(1,\)"):
         udr([units(), units()], [[True], [True]])
 
 

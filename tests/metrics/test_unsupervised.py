@@ -35,7 +35,7 @@ def test_no_more_rows_than_units_are_refused(score, noise):
     with pytest.raises(ValueError, match="the covariance of 3 units needs more rows than units, got 3"):
         score(noise[:3])
     assert np.isfinite(score(noise[:4]))
-    with pytest.raises(ValueError, match="two rows or more"):
+    with pytest.raises(ValueError, match="a variance needs two rows or more, got 1"):
         active_units(noise[:1])
 
 

@@ -49,7 +49,10 @@ def sweep(tmp_path) -> Path:
             job(tmp_path / str(next(number)), overrides, [500.0] * 5 + [100.0 + seed] * 10, gamma / 10_000, codes)
     folder = tmp_path / "6"
     folder.mkdir()
-    with pytest.raises(ValueError, match="gamma"), recorded(folder, ["loss.gamma=-1", "seed=0", "logger=csv"]):
+    with (
+        pytest.raises(ValueError, match="gamma must not be negative, got -1"),
+        recorded(folder, ["loss.gamma=-1", "seed=0", "logger=csv"]),
+    ):
         raise ValueError("loss: gamma must not be negative, got -1 & <b>")
     return tmp_path
 

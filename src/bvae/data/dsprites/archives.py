@@ -31,6 +31,7 @@ from bvae.files import atomic_write
 from bvae.terminal import progress
 
 IMAGES_SHAPE = (NUM_IMAGES, IMAGE_SIZE, IMAGE_SIZE)
+_LEVEL = 3  # of gzip: half the time of its default 6, and twice the size, 32 MB
 _POSSIBLE_VALUES = (np.ones(1), np.arange(1.0, 4.0), SCALES, ORIENTATIONS, POSITIONS, POSITIONS)  # colour's first
 
 
@@ -123,7 +124,7 @@ def _metadata() -> bytes:
 
 
 def _write_npz(path: Path, blocks: Iterator[np.ndarray]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         archive.writestr("metadata.npy", _metadata())  # other libraries read the factors' sizes here
         arrays = {"latents_classes": _latent_classes(), "latents_values": _latent_values()}
         for key, array in arrays.items():
@@ -141,7 +142,7 @@ def _write_hdf5(path: Path, blocks: Iterator[np.ndarray]) -> None:
         for key, array in (("latents/classes", _latent_classes()), ("latents/values", _latent_values())):
             archive.create_dataset(key, data=array, compression="gzip")
         chunks = (256, IMAGE_SIZE, IMAGE_SIZE)
-        images = archive.create_dataset("imgs", IMAGES_SHAPE, np.uint8, chunks=chunks, compression="gzip")
+        images = archive.create_dataset("imgs", IMAGES_SHAPE, np.uint8, chunks=chunks, compression=_LEVEL)
         start = 0
         for block in blocks:
             images[start : start + len(block)] = block
