@@ -43,6 +43,7 @@ def installed(tmp_path_factory) -> Path:
     return programs
 
 
+@pytest.mark.slow
 def test_the_installed_programs_train_and_evaluate_from_any_folder(installed, cache_dir, tmp_path):
     short = ("trainer.max_steps=3", "data.eval_images=100", "metrics=none", "logger=csv", "hydra.run.dir=mine")
     job = run(installed / "bvae-train", "experiment=quick", *short, folder=tmp_path, BVAE_CACHE_DIR=str(cache_dir))

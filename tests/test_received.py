@@ -186,6 +186,7 @@ def test_a_sweeps_folder_with_links_is_refused(outside, launch, tmp_path):
 # 3. Deletion, 8. names, 13. the newest two, 14. an empty job.json, and where images are made: many traps in one folder.
 
 
+@pytest.mark.slow
 def test_a_folder_full_of_traps_is_resumed_and_nothing_outside_changes(received, outside, launch, cache_dir, tmp_path):
     evil = "\x1b]0;owned\x07\x1b[2J\u202e[red]\n> ~.profile"
     checkpoints = received / "checkpoints"

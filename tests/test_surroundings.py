@@ -32,6 +32,7 @@ NOTEBOOK = {"MPLBACKEND": "module://a_notebooks.backend"}
 NO_UTF8 = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
 
 
+@pytest.mark.slow
 def test_a_run_without_a_home_in_a_notebooks_shell_and_a_foreign_locale_with_the_advice_taken(train, tmp_path):
     (tmp_path / "home").write_text("no folder")
     (clipped,) = re.findall(r"\S*gradient_clip\S*", after_divergence(tmp_path))

@@ -194,6 +194,7 @@ def rows(folder):
     return [{k: float(v) for k, v in row.items() if v} for row in metrics_of(folder)]
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_what_its_jobs_leave_alone(train, tmp_path):
     short = ("loss=beta", "metrics=none", "data.batch_size=8", "trainer.max_steps=6", "trainer.log_every_n_steps=2")
     short += ("callbacks.pictures.every_n_steps=4", "callbacks.checkpoint.every_n_train_steps=3")
