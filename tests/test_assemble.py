@@ -90,7 +90,7 @@ def test_a_callback_that_saves_has_its_folder_and_a_bar_of_its_own_is_the_only_o
 
 
 def checkpoint(path: Path, training: Training, step: int = 7) -> Path:
-    contents = {"state_dict": training.state_dict(), "global_step": step}
+    contents = {"state_dict": training.state_dict(), "global_step": step, "optimizer_states": [{}]}
     training.on_save_checkpoint(contents)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(contents, path)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import bvae
-from bvae.checkpoints.files import newest, read, read_file, steps, upgraded, weights_of
+from bvae.checkpoints.files import newest, read, read_file, upgraded, weights_of
 from bvae.checkpoints.load import from_disentangling_vae, load_with_step
 from bvae.checkpoints.recipes import describe
 from bvae.losses import Bernoulli, Beta, Gaussian
@@ -85,9 +85,9 @@ def test_a_file_is_a_trainings_checkpoint_if_it_says_its_steps(contents, why, tm
     with pytest.raises(ValueError, match=rf"x\.ckpt is not a training's checkpoint: {why}"):
         read(saved(tmp_path / "x.ckpt", contents))
     with pytest.raises(ValueError, match=r"none\.ckpt is not a training's checkpoint: \[Errno 2\]"):
-        steps(tmp_path / "none.ckpt")
+        read(tmp_path / "none.ckpt")
     good = saved(tmp_path / "y.ckpt", {"global_step": 7, "x": torch.ones(2)})
-    assert (steps(good), read(good)["x"].tolist()) == (7, [1, 1])
+    assert (read(good)["global_step"], read(good)["x"].tolist()) == (7, [1, 1])
 
 
 def test_weights_are_dense_tensors_by_name():

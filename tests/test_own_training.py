@@ -147,7 +147,7 @@ def test_images_and_pictures_that_dont_fit_are_refused_at_the_first_step():
         trainer().fit(colour, loader(torch.rand(24, 3, 8, 8)))
     with pytest.raises(
         WrongImages,
-        match=r"in \[0, 1\] for Bernoulli pixels, got -1 to 1: \(images \+ 1\) / 2 brings −1 to 1 there, ",
+        match=r"in \[0, 1\] for Bernoulli pixels, got -1 to 1: \(images \+ 1\) / 2 brings −1 to 1 there$",
     ):
         trainer().fit(Training(*parts(), Beta()), loader(IMAGES.round() * 2 - 1))
     trainer().fit(Training(*parts(), Own(1)), loader(IMAGES * 2 - 1))  # which has a density

@@ -25,7 +25,7 @@ from bvae.app.recorded import hydra_of, read
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read_file
 from bvae.data import ArrayFile, FolderImages, Shapes3D, arrays, cache
 from bvae.data.dsprites import Archive, ScreamDSprites
-from bvae.data.folder import Room
+from bvae.data.pictures import Room
 from bvae.evaluation import read_codes, scores
 from bvae.files import atomic_write, locked
 from bvae.loggers import rewind, wandb_run_of

@@ -178,3 +178,20 @@ def test_a_score_says_which_way_is_better(taken, tmp_path):
     assert read == {"mig": True, "factor_vae_score": True, "active_units": None, "total_correlation": False}
     names = list(scores.terminal_table(taken).columns[0].cells)
     assert names == ["mig ↑", "factor_vae_score ↑", "active_units", "total_correlation ↓"]
+
+
+@pytest.mark.parametrize(("rows", "said"), [(1, "has 1 row, by"), (9, "has 9 rows, by"), (10, "")])
+def test_a_class_of_few_rows_is_remarked_on_beside_scores_of_factors(rows, said):
+    rng = np.random.default_rng(0)
+    factors = np.stack([rng.integers(0, 3, 1500), np.zeros(1500, np.int64)], axis=1)
+    factors[:rows, 0] = 3
+    codes = metrics.Codes(torch.from_numpy(rng.normal(size=(1500, 4))), None, torch.from_numpy(factors))
+    chosen = {"sap": metrics.SAP(), "mig": metrics.MutualInformationGap(), "active_units": metrics.ActiveUnits()}
+    found = {score.name: score.protocol for score in scores.compute_scores(chosen, codes, show=False)}
+    for name in ("sap", "mig"):
+        assert said in found[name]
+        assert ("well above chance" in found[name]) == bool(said)
+    assert "chance" not in found["active_units"]
+    continuous = codes._replace(factors=codes.factors.double())
+    found = scores.compute_scores({"sap": metrics.SAP(continuous=True)}, continuous, show=False)
+    assert "chance" not in found[0].protocol

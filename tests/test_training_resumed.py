@@ -181,11 +181,14 @@ def test_where_a_training_goes_on_within_its_epochs(at, batch, epochs):
 def test_each_part_is_described_as_its_own():
     shape = (1, 8, 8)
     training = Training(ConvEncoder(2, image_shape=shape), ConvDecoder(2, image_shape=shape), Beta())
-    saved = {"state_dict": {}}
+    saved = {"state_dict": {}, "optimizer_states": [], "lr_schedulers": []}
     training.on_save_checkpoint(saved)
     parts = {name: of["class"].rpartition(".")[2] for name, of in saved["vae"].items()}
     assert parts == {"encoder": "ConvEncoder", "decoder": "ConvDecoder", "loss": "Beta", "optimizer": "Adam"}
     assert (saved["scheduler"], saved["optimizer_states"], saved["lr_schedulers"]) == (None, [], [])
+    alone = {"state_dict": {}}
+    training.on_save_checkpoint(alone)
+    assert not {"optimizer_states", "lr_schedulers"} & set(alone)
 
 
 def test_of_weights_alone_no_optimizers_state_is_made_up():

@@ -8,6 +8,17 @@ from numbers import Real
 
 _LARGEST_INTEGER = 2**63 - 1  # of a tensor
 _LARGEST = 3.4e38  # about the largest number of single precision, in which losses are computed
+ROUNDING = 1e-4  # by which values of images may leave [0, 1]: interpolation and arithmetic do that
+_NEAR = 0.1  # to [0, 1]: images of another range leave it further
+
+
+def brought(low: float, high: float) -> str:
+    """Say how images with values from low to high come to have values in [0, 1]."""
+    if low >= -_NEAR and high <= 1 + _NEAR:
+        return "images.clip(0, 1) cuts off what is outside"
+    if low < 0:
+        return "(images + 1) / 2 brings −1 to 1 there"
+    return "images / 255 brings 0 to 255 there"
 
 
 class OtherImages(ValueError):

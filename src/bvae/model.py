@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bvae.checks import ROUNDING, brought
 from bvae.losses import Bernoulli, Likelihood, Posterior, Sample
 
 # Beyond it σ² would leave 2e-9 … 5e8, and exp() nears overflow in single precision; trained units stay far inside.
@@ -70,6 +72,10 @@ class VAE(nn.Module):
     def encode(self, images: Tensor) -> Posterior:
         """Encode images (B, C, H, W) in [0, 1] into q(z|x): mean and log σ², each (B, D), in single precision."""
         self.check_images(images)
+        self.check_values(images)
+        return self._encode(images)
+
+    def _encode(self, images: Tensor) -> Posterior:
         return posterior_of(self.encoder(images.to(self.dtype)))
 
     def check_images(self, images: Any) -> None:
@@ -91,12 +97,16 @@ class VAE(nn.Module):
             )
 
     def check_values(self, images: Tensor) -> None:
-        """Raise WrongImages for values of which the likelihood has no probability; a GPU is waited for."""
+        """Raise WrongImages for values that the likelihood has no probability for; a GPU is waited for."""
+        if not images.numel():
+            return
         low, high = (float(value) for value in images.aminmax())
-        if isinstance(self.likelihood, Bernoulli) and (low < 0 or high > 1):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise WrongImages(f"images must be finite, got {low:.3g} to {high:.3g}")
+        if isinstance(self.likelihood, Bernoulli) and (low < -ROUNDING or high > 1 + ROUNDING):
             raise WrongImages(
-                f"images must have values in [0, 1] for Bernoulli pixels, got {low:.3g} to {high:.3g}: "
-                "(images + 1) / 2 brings −1 to 1 there, images / 255 brings 0 to 255"
+                f"images must have values in [0, 1] for Bernoulli pixels, got {low:.9g} to {high:.9g}: "
+                f"{brought(low, high)}"
             )
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -105,7 +115,10 @@ class VAE(nn.Module):
 
     def forward(self, images: Tensor) -> Sample:
         """Encode images (B, C, H, W), draw latents from their posteriors, and decode these."""
-        posterior = self.encode(images)
+        self.check_images(images)
+        if not self.training:  # a training looks at its first batch only, as a GPU is waited for
+            self.check_values(images)
+        posterior = self._encode(images)
         latents = posterior.sample(torch.randn_like(posterior.log_variance))
         return Sample(images, self.decode(latents), posterior, latents)
 

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 _MOST = 1 << 27  # bytes of a text
 _MOST_YAML = 1 << 20  # which takes a hundred times as much once it's read
-PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # by content; Pillow would have Ghostscript draw an EPS
+# By content; Pillow would have Ghostscript draw an EPS.
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
 _log = logging.getLogger(__name__)
 _OF_BAD_VALUES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # such as `!!int ""`
 T = TypeVar("T")

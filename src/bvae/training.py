@@ -254,8 +254,8 @@ class Training(LightningModule):
         checkpoint["vae"] = {name: _described(part) for name, part in {**parts, "optimizer": self.optimizer}.items()}
         checkpoint["scheduler"] = _described(self.scheduler)
         checkpoint["likelihood"] = _described(self.model.likelihood)  # of a loss too that has no argument for it
-        for key in ("optimizer_states", "lr_schedulers"):
-            checkpoint[key] = without_numpy(checkpoint.get(key, []))
+        for key in {"optimizer_states", "lr_schedulers"} & set(checkpoint):  # without them, it is of the weights alone
+            checkpoint[key] = without_numpy(checkpoint[key])
 
     @classmethod
     def load_from_checkpoint(

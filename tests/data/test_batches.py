@@ -206,7 +206,7 @@ def test_a_loader_has_no_state_but_its_module_knows_how_many_images_there_were()
     loader = data.train_dataloader()
     assert loader.state_dict() == {}
     loader.load_state_dict({"anything": 1})
-    assert data.state_dict() == {"images": N}
+    assert data.state_dict() == {"images": N, "digest": data.image_set.digest}
     with pytest.raises(ValueError, match=r"began with 24 images and now there are 23: .*init_from="):
         data.load_state_dict({"images": 24})
 

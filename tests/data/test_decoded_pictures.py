@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from bvae.data import FolderImages, folder
-from bvae.data.folder import Room, eight_bits
+from bvae.data.pictures import Room, eight_bits
 
 
 def grey(value: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
@@ -21,9 +22,12 @@ def grey(value: int, size: tuple[int, int] = (8, 8)) -> Image.Image:
 
 
 def images_of(path: Path, **options) -> np.ndarray:
-    """The images of a folder, as they are kept, without a cache file."""
+    """The images of a folder, as they are kept."""
     images = FolderImages(str(path), **options)
-    return np.concatenate(list(images._blocks()))
+    with TemporaryDirectory() as cache:
+        images.prepare(Path(cache))
+        images.load(Path(cache))
+        return np.array(images.images)
 
 
 def colour(picture: Image.Image) -> tuple[int, ...]:
@@ -100,7 +104,7 @@ def test_pictures_are_in_the_order_of_their_paths_over_several_blocks(tmp_path, 
     for number, name in enumerate(names):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         grey(30 * number + 20).save(tmp_path / name)
-    for name in (".a.png", ".hidden/a.png", "a.tiff", "png"):
+    for name in (".a.png", ".hidden/a.png", "a.tiffs", "png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
     images = FolderImages(str(tmp_path))
@@ -121,7 +125,7 @@ def test_ten_files_that_cant_be_read_are_named_and_the_rest_is_counted(tmp_path,
     for number in range(12):
         (tmp_path / f"{number:02}.png").write_text("no picture")
         images_of(tmp_path, channels=1)
-        said = caplog.messages[-1]
+        said = next(message for message in reversed(caplog.messages) if "left out" in message)
         assert said.startswith(f"{number + 1} of {number + 2} pictures can't be read and are left out: 00.png (")
         assert said.count("cannot identify") == min(number + 1, 10)
         assert said.endswith(")" if number < 10 else f") and {number - 9} more")

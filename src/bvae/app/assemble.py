@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from hydra.utils import get_method, instantiate, to_absolute_path
-from lightning import Callback, LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bvae.app import processes, recorded, resume
+from bvae.app.callbacks import check_monitors, checked, let_go_on, with_own
 from bvae.app.targets import import_own
 from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
@@ -111,13 +112,7 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
         choices = ", ".join(names_of(scoring.final)) or "none"
         raise ValueError(f"optimized_metric={cfg.optimized_metric} isn't computed; choose one of {choices}")
     # A null or false does without the callback or the logger.
-    callbacks = {name: callback for name, callback in make(cfg.callbacks).items() if callback}
-    for name, callback in callbacks.items():
-        if not isinstance(callback, Callback):
-            raise ValueError(f"callbacks.{name} must be a callback, or null to do without, got {callback!r}")
-    waking = [name for name, callback in callbacks.items() if isinstance(callback, WakeIdleUnits)]
-    if len(waking) > 1:
-        raise ValueError(f"one callback wakes units, got callbacks.{' and callbacks.'.join(waking)}")
+    callbacks = checked({name: callback for name, callback in make(cfg.callbacks).items() if callback})
     checkpoint, wandb_run = resumed_from(cfg, training) if resumes else (None, {})
     loggers = [
         make(node, **(wandb_run if name == "wandb" else {}))
@@ -126,17 +121,19 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
     ]
     processes.check_tasks(cfg.trainer.devices, cfg.trainer.get("num_nodes", 1))
     shows_progress = any(isinstance(callback, ProgressBar) for callback in callbacks.values())  # else Lightning's comes
-    for callback in callbacks.values():
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:  # Lightning would ask the first logger
-            callback.dirpath = str(output / "checkpoints")
-    folders = {output / "checkpoints", *(Path(c.dirpath) for c in callbacks.values() if getattr(c, "dirpath", None))}
-    own = {"callbacks": list(callbacks.values()), "logger": loggers, "plugins": [AtomicCheckpointIO(folders)]}
+    all_callbacks = with_own(callbacks.values(), output / "checkpoints")
+    folders = {output / "checkpoints", *(Path(c.dirpath) for c in all_callbacks if getattr(c, "dirpath", None))}
+    own = {"callbacks": all_callbacks, "logger": loggers, "plugins": [AtomicCheckpointIO(folders)]}
     trainer = make(cfg.trainer, **own, **({} if shows_progress else {"enable_progress_bar": False}))
+    if resumes:
+        let_go_on(trainer.callbacks, output)
     if cfg.get("capture"):
         Captured(training)
-    for name in waking:
-        callbacks[name].check(training)
+    for callback in callbacks.values():
+        if isinstance(callback, WakeIdleUnits):
+            callback.check(training)
     datamodule.prepare_data()
+    check_monitors(callbacks, datamodule)
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(cfg, resolve=True))
     return Run(training, datamodule, trainer, scoring, checkpoint, output)
@@ -200,7 +197,7 @@ def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, A
     Raises ValueError where there is no checkpoint, or one that the model or the number of steps doesn't go with.
     """
     output = Path(cfg.output_dir)
-    checkpoint, step = newest(output / "checkpoints")
+    checkpoint, step = newest(output / "checkpoints", to_resume=True)
     if not same_shapes(stored_weights(read(checkpoint), checkpoint), training):
         own = [word for word in resume.changes if "model" in word or "loss" in word]  # a loss may have a network too
         changes = " ".join(own) or "what changes the model"

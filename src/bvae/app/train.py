@@ -64,6 +64,8 @@ def train(
                 say(*opening(run))
         with ends(run, cfg.compile):
             run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
+            if processes.is_first():
+                say(*ended_early(run))
             with interrupts.preemptible():
                 value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
         exit_code = 0
@@ -87,14 +89,29 @@ def opening(run: Run) -> list[str]:
     return [f"Run: {folder}", f"On: {name}{threads}{beside}. With Ctrl-C {what}."]
 
 
+def ended_early(run: Run) -> list[str]:
+    """Say what ended a training before its last step, of what a configuration may have end it."""
+    from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+    trainer = run.trainer
+    if run.interrupted or trainer.global_step == trainer.max_steps:
+        return []
+    reasons = []
+    for callback in trainer.callbacks:
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            reasons.append("its time is over, trainer.max_time=… gives it more")
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            reasons.append(f"{type(callback).__name__}: {callback.stopping_reason_message}")
+    return [f"Ended at step {trainer.global_step:,}: {reason}" for reason in reasons]
+
+
 def conclude(run: Run, optimized_metric: str | None) -> float | None:
-    """Save the last checkpoint, score and draw the model, and report; returns the score that a search optimizes."""
+    """Score and draw the model, and report; returns the score that a search optimizes."""
     from bvae.checkpoints.files import disk_is_full
     from bvae.evaluation import evaluate, show
     from bvae.loggers import log_evaluation, log_report
     from bvae.report import Explored, explore, report, title_of
 
-    run.trainer.save_checkpoint(run.output / "checkpoints" / "last.ckpt")
     if not processes.is_first():
         return None
     error = run.trainer.strategy.checkpoint_io.error
@@ -126,6 +143,7 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
 @contextmanager
 def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
     """Turn what may end a training into a sentence that says how it goes on."""
+    from bvae.callbacks import NotLogged
     from bvae.checkpoints.files import disk_is_full
     from bvae.checks import OtherImages
     from bvae.model import NotFinite, WrongImages
@@ -133,7 +151,7 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
     resumed = resume.command(run.output)
     try:
         yield
-    except (WrongImages, OtherImages) as error:
+    except (WrongImages, OtherImages, NotLogged) as error:
         raise InputError(str(error)) from error
     except NotFinite as error:
         raise InputError(f"{error}; {after_divergence(run.output / 'checkpoints')}") from error

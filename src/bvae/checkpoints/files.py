@@ -98,18 +98,22 @@ def disk_is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def newest(folder: Path) -> tuple[Path, int]:
+def newest(folder: Path, to_resume: bool = False) -> tuple[Path, int]:
     """Find the checkpoint in the folder with the most steps, and its steps.
 
-    Of those of one step it is the last by name. A truncated or damaged file is left out and named in the log. Raises
-    ValueError where there is none that can be read.
+    Of those of one step it is the last by name. A truncated or damaged file is left out and named in the log, and so is
+    one that a training can't be resumed from, if that is what it is for. Raises ValueError where there is none.
     """
     found = []
     for path in folder.glob("*.ckpt"):
-        if _is_intact(path):
-            found.append((steps(path), path))
-        else:
+        if not _is_intact(path):
             log.warning("%s is truncated or damaged; an earlier checkpoint is used", shown(path))
+            continue
+        checkpoint = read(path)
+        if to_resume and not checkpoint.get("optimizer_states"):
+            log.warning("%s holds the weights without the optimizer's state, so it isn't resumed from", shown(path))
+            continue
+        found.append((checkpoint["global_step"], path))
     if not found:
         raise ValueError(f"{folder} has no checkpoint to resume from")
     step, path = max(found)
@@ -148,8 +152,3 @@ def weights_of(checkpoint: Any, path: str | PathLike) -> dict[str, Tensor]:
 
 def _is_dense(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
-
-
-def steps(path: Path) -> int:
-    """Read how many optimizer steps a training's checkpoint has; raises ValueError as `read` does."""
-    return read(path)["global_step"]

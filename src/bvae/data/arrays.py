@@ -32,6 +32,7 @@ class StoredArray:
     shape: tuple[int, ...]
     dtype: np.dtype
     blocks: Iterator[np.ndarray]  # (n, *shape[1:]) at a time
+    unwritten: float = 0.0  # the share of it that was never written
 
     def read(self) -> np.ndarray:
         """Read all of it; raises ValueError if that is too much for factors, labels or codes."""
@@ -160,7 +161,17 @@ def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
         most = max(1, _MOST // max(1, row))
         rows = min(max(array.chunks[0], _rows(row)), most) if array.chunks else _rows(row)
         blocks = (array[start : start + rows] for start in range(0, len(array), rows))
-        yield StoredArray(array.shape, array.dtype, blocks)
+        yield StoredArray(array.shape, array.dtype, blocks, _unwritten(array))
+
+
+def _unwritten(array: h5py.Dataset) -> float:
+    """Work out the share of a dataset for which the file has no room yet, and gives a filling instead."""
+    if not array.size:
+        return 0.0
+    if array.chunks is None:
+        return float(array.id.get_storage_size() == 0)
+    chunks = math.prod(math.ceil(n / size) for n, size in zip(array.shape, array.chunks, strict=True))
+    return 1 - array.id.get_num_chunks() / chunks
 
 
 def stored(path: Path, read: Collection[str] = ()) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def prepare(
     about: Mapping[str, Any],
     make: Callable[[], tuple[int, Iterable[np.ndarray]]],
     dtype: type = np.uint8,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Make the cache file unless it's there and whole; of processes that ask at once, one makes it.
 
@@ -68,6 +69,7 @@ def prepare(
         about: those attributes. A file with another `key` among them is made again.
         make: gives how many images there are at most, and the images, (n, …) at a time.
         dtype: of the images.
+        left_out: what the images are made of and isn't among them, known once they are made; kept in the file.
 
     A file that is whole needs no lock and no folder that can be written. Raises OSError where the file can't be read or
     can't be written; one that stood there before is then left as it was.
@@ -83,6 +85,9 @@ def prepare(
         check_room(path.parent, count * math.prod(row) * np.dtype(dtype).itemsize)
         with atomic_write(path) as partial:
             _write(partial, (count, *row), dtype, about, images)
+            if left_out:
+                with h5py.File(partial, "r+", locking=False) as file:
+                    file["left_out"] = left_out
 
 
 def open_images(path: Path) -> np.ndarray:
@@ -101,6 +106,12 @@ def read_about(path: Path) -> dict[str, Any]:
         return dict(file.attrs)
 
 
+def read_left_out(path: Path) -> list[str]:
+    """Read what the cache file's images were to be made of and isn't among them."""
+    with open_hdf5(path) as file:
+        return dataset_of(file, "left_out").asstr(errors="surrogateescape")[()].tolist() if "left_out" in file else []
+
+
 def _write(
     path: Path, shape: tuple[int, ...], dtype: type, about: Mapping[str, Any], blocks: Iterable[np.ndarray]
 ) -> None:
@@ -112,19 +123,19 @@ def _write(
             count += len(block)
             maximum = max(maximum, float(block.max(initial=0)))
         file.attrs.update({**about, "count": count, "maximum": maximum})
-    digest = _digest(open_images(path))
+    checksum = digest(open_images(path))
     with h5py.File(path, "r+", locking=False) as file:
-        file.attrs["crc32"] = digest
+        file.attrs["crc32"] = checksum
 
 
-def _digest(images: np.ndarray) -> int:
-    """Sum up the images' bytes to tell damaged ones: all, or of more than 1 GiB as much, spread evenly."""
+def digest(images: np.ndarray) -> int:
+    """Sum up the images' bytes to tell damaged or other ones: all, or of more than 1 GiB as much, spread evenly."""
     raw = images.reshape(-1).view(np.uint8)
     starts = range(0, len(raw), _DIGEST_BLOCK)
-    digest = 0
+    checksum = 0
     for start in starts[:: max(1, len(starts) // _DIGEST_BLOCKS)]:
-        digest = zlib.crc32(raw[start : start + _DIGEST_BLOCK].data, digest)
-    return digest
+        checksum = zlib.crc32(raw[start : start + _DIGEST_BLOCK].data, checksum)
+    return checksum
 
 
 def is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) -> bool:
@@ -143,7 +154,7 @@ def is_intact(path: Path, row: tuple[int, ...], key: str | None, dtype: type) ->
             fits = images.shape[1:] == row and images.dtype == dtype
             expected = file.attrs["crc32"]
             fits = fits and file.attrs.get("key") == key
-        return fits and _digest(open_images(path)) == expected
+        return fits and digest(open_images(path)) == expected
     except (OSError, KeyError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:  # which doesn't make the file a damaged one
             raise OSError(f"no memory to map {path}: raise the limit of `ulimit -v`") from error

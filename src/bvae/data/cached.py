@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,27 @@ from torch import Tensor
 
 from bvae.data import cache
 from bvae.data.image_set import Card, FactorGrid, Factors
+from bvae.terminal import shown
+
+_DARK = 0.3  # of white, the brightest pixel of images that seem to be scaled wrongly
+_log = logging.getLogger(__name__)
+
+
+def warn_if_dark(source: str, brightest: float, values: str) -> None:
+    """Say so if no pixel comes near white: values are of fewer bits than the format has, or they are labels.
+
+    Args:
+        source: of the images.
+        brightest: the largest value of any pixel, as a share of white.
+        values: what white may be, for example.
+    """
+    if brightest < _DARK:
+        _log.warning(
+            "%s: the brightest pixel is %.2g of white; data.white=%s says which value is white",
+            shown(source),
+            brightest,
+            values,
+        )
 
 
 class CachedImages(ABC):
@@ -30,8 +53,10 @@ class CachedImages(ABC):
     def __init__(self) -> None:
         self._path: Path | None = None
         self._images: np.ndarray | None = None
+        self._digest = 0
         self._scale = 1.0
         self._labels: np.ndarray | None = None  # (N, K), of factors that are no grid
+        self.left_out: list[str] = []  # what `make` couldn't read, once it has
 
     @property
     @abstractmethod
@@ -64,13 +89,16 @@ class CachedImages(ABC):
 
     def prepare(self, folder: Path) -> None:
         """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
-        cache.prepare(self.cache_file(folder), self.row, self.about(), lambda: self.make(folder), self.dtype)
+        make = partial(self.make, folder)
+        cache.prepare(self.cache_file(folder), self.row, self.about(), make, self.dtype, self.left_out)
 
     def load(self, folder: Path) -> None:
         """Memory-map the cache file."""
         self._path = self.cache_file(folder)
         self._images = cache.open_images(self._path)
-        if self.dtype is np.uint8 and cache.read_about(self._path).get("maximum", 1) > 1:
+        about = cache.read_about(self._path)
+        self._digest = int(about["crc32"])
+        if self.dtype is np.uint8 and about.get("maximum", 1) > 1:
             self._scale = 1 / 255
 
     def __getstate__(self) -> dict:
@@ -87,6 +115,11 @@ class CachedImages(ABC):
         if self._images is None:
             raise RuntimeError(f"{type(self).__name__} isn't loaded: call prepare(folder) and load(folder) first")
         return self._images
+
+    @property
+    def digest(self) -> int:
+        """A checksum that tells other images, or another order of them, once they are loaded."""
+        return self._digest
 
     def __len__(self) -> int:
         return len(self.images)

@@ -209,17 +209,21 @@ class ImagesDataModule(LightningDataModule):
         self._val_indices, self._train_indices = np.sort(order[: self.held_out]), np.sort(order[self.held_out :])
         self._eval_indices = np.random.default_rng(0).permutation(n)[: self.eval_images]
 
-    def state_dict(self) -> dict[str, int]:
-        """Keep how many images there are, on which the order of the batches and the images held out depend."""
-        return {"images": len(self.image_set)}
+    def state_dict(self) -> dict[str, int | None]:
+        """Keep which images there are, on which the order of the batches and the images held out depend."""
+        return {"images": len(self.image_set), "digest": getattr(self.image_set, "digest", None)}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Raise OtherImages where there are more or fewer than before."""
-        n = len(self.image_set)
-        if state.get("images", n) != n:
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
+        """Raise OtherImages if the training began with other images than these."""
+        now = self.state_dict()
+        fix = "bring those back, or begin another training with its weights by init_from=…"
+        if state.get("images", now["images"]) != now["images"]:
             raise OtherImages(
-                f"the training began with {state['images']:,} images and now there are {n:,}: bring those back, or "
-                "begin another training with its weights by init_from=…"
+                f"the training began with {state['images']:,} images and now there are {now['images']:,}: {fix}"
+            )
+        if None not in (state.get("digest"), now["digest"]) and state["digest"] != now["digest"]:
+            raise OtherImages(
+                f"the training began with {now['images']:,} other images, or with these in another order: {fix}"
             )
 
     def images(self, n: int) -> Tensor:

@@ -5,82 +5,61 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from threading import Condition
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from bvae.checks import boolean, integer
-from bvae.data.cached import CachedImages
+from bvae.data import cache
+from bvae.data.cached import CachedImages, warn_if_dark
 from bvae.data.image_set import Card
+from bvae.data.pictures import GREY_MODES, ROOM, colours_of, converted, eight_bits
 from bvae.received import PICTURES, check_regular
 from bvae.terminal import progress, shown
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
+SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jpx", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"),
+)
 SIZES = (32, 64, 128)
-_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
 _BLOCK = 256  # pictures in memory at once
-_NAMED = 10  # files that can't be read, of which more are only counted
-_MOST_PIXELS = 1 << 26  # decoded at once, by all threads: about 16 bytes each
+_MARKS_OF_A_RUN = (".hydra", "latents.csv")  # in a folder that a run, or an evaluation, writes to
+_OF_A_RUN = ("checkpoints", "traversals", "traversals.png", "traversals.gif", "reconstructions.png")
+_NAMED = 10  # of a list in a remark, of which more are only counted
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-class Room:
-    """Lets threads decode pictures at once while they fit into a number of pixels.
-
-    Larger ones are decoded one by one in a thread of their own, as each thread keeps memory that it has had.
-
-    Args:
-        pixels: of all that are decoded at once.
-    """
-
-    def __init__(self, pixels: int) -> None:
-        self._pixels = pixels
-        self._taken = 0
-        self._changed = Condition()
-        self._large = ThreadPoolExecutor(1)
-
-    def decode(self, picture: Image.Image, function: Callable[[Image.Image], T]) -> T:
-        """Give what the function makes of a picture, which is decoded by it, once there is room for its pixels."""
-        pixels = picture.width * picture.height
-        if pixels > self._pixels:
-            return self._large.submit(function, picture).result()
-        with self._changed:
-            self._changed.wait_for(lambda: self._taken + pixels <= self._pixels)
-            self._taken += pixels
-        try:
-            return function(picture)
-        finally:
-            with self._changed:
-                self._taken -= pixels
-                self._changed.notify_all()
-
-
-_room = Room(_MOST_PIXELS)
 
 
 class FolderImages(CachedImages):
-    """The pictures below a folder, in the order of their paths: PNG, JPEG, WebP, BMP and the first frame of GIFs.
+    """The pictures below a folder, in the order of their paths: PNG, JPEG, WebP, TIFF and others, a GIF's first frame.
 
     They are turned as their EXIF data says, resized and cropped to the centre, and decoded once, in parallel, into a
     cache file, which is made again when a file is added, removed or changed. What is transparent becomes white.
 
     Args:
-        path: the folder. Links to folders aren't followed; names that begin with a dot are left out.
+        path: the folder. Links to folders are followed, to each folder once. Names that begin with a dot are left out,
+            and so is what bvae and W&B write there: the folders of runs, and `wandb/`.
         size: of the images' sides, 32, 64 or 128 pixels.
         channels: 1 for grey, 3 for colour; as the pictures are unless given, which is grey if all of them are.
         pad: show each picture whole on black, rather than crop what is longer than wide.
         strict: raise ValueError for a picture that can't be read, rather than name it and leave it out.
+        white: the value that is white, for example 4095 in pictures of 12 bits that are stored with 16; the largest
+            that the picture's format can hold unless given.
     """
 
     def __init__(
-        self, path: str, size: int = 64, channels: int | None = None, pad: bool = False, strict: bool = False
+        self,
+        path: str,
+        size: int = 64,
+        channels: int | None = None,
+        pad: bool = False,
+        strict: bool = False,
+        white: int | None = None,
     ) -> None:
         super().__init__()
         self.path = Path(path).expanduser().resolve()
@@ -92,6 +71,7 @@ class FolderImages(CachedImages):
             raise ValueError(f"data.channels must be 1, 3 or null, as the pictures are, got {channels!r}")
         self.pad = boolean("data.pad", pad)
         self.strict = boolean("data.strict", strict)
+        self.white = None if white is None else integer("data.white", white, 1)
         if not self.path.is_dir():
             what = (
                 "is a file, not a folder; data=arrays reads .npz, .npy and .h5" if self.path.exists() else "is missing"
@@ -102,19 +82,51 @@ class FolderImages(CachedImages):
     def files(self) -> list[str]:
         """The pictures' paths below the folder, sorted; raises ValueError where there are none."""
         found = []
+        self._others: Counter[str] = Counter()
+        seen = set()
 
         def unlisted(error: OSError) -> None:
             if self.strict or Path(error.filename) == self.path:
                 raise ValueError(f"{error.filename} can't be listed: {error.strerror}")
             _log.warning("%s can't be listed and is left out: %s", shown(error.filename), error.strerror)
 
-        for folder, folders, names in os.walk(self.path, onerror=unlisted):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            inside = Path(folder).relative_to(self.path)
-            found += [str(inside / name) for name in names if _is_picture(name)]
+        for folder, folders, names in os.walk(self.path, onerror=unlisted, followlinks=True):
+            place, inside = Path(folder), Path(folder).relative_to(self.path)
+            stat = place.stat()
+            if (stat.st_dev, stat.st_ino) in seen or (place != self.path and _is_written_by_runs(place)):
+                folders.clear()
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            own = _OF_A_RUN if _is_written_by_runs(place) else ()
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
+            names = [name for name in names if not name.startswith(".") and name not in own]
+            pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
+            self._others.update(Path(name).suffix.lower() for name in set(names) - set(pictures))
+            found += [str(inside / name) for name in pictures]
         if not found:
-            raise ValueError(f"{self.path} holds no pictures: no {', '.join(SUFFIXES)} in it or below")
+            raise ValueError(f"{self.path} holds no pictures: no file in it or below ends in {', '.join(SUFFIXES)}")
         return sorted(found)
+
+    def prepare(self, folder: Path) -> None:
+        """Make the cache file where it's missing, and say what is left out, at each run."""
+        super().prepare(folder)
+        path = self.cache_file(folder)
+        if not all(isinstance(self._read(name), str) for name in cache.read_left_out(path)):  # some can be by now
+            path.unlink(missing_ok=True)
+            super().prepare(folder)
+        attempts = [str(self._read(name)) for name in cache.read_left_out(path)]
+        if attempts:
+            _log.warning(
+                "%s of %s pictures can't be read and are left out: %s",
+                len(attempts),
+                len(self.files),
+                shown(_listed(attempts)),
+            )
+        if self._others:
+            most_first = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
+            counts = [f"{number:,} {suffix or 'without an ending'}" for suffix, number in most_first]
+            _log.warning("%s: files that aren't read: %s", self.path, shown(_listed(counts)))
+        warn_if_dark(str(self.path), cache.read_about(path)["maximum"] / 255, "255 or 4095")
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
@@ -134,7 +146,7 @@ class FolderImages(CachedImages):
 
     @property
     def cache_name(self) -> str:
-        return f"folder-{_hash(f'{self.path} {self.shape} {self.pad}')}"
+        return f"folder-{_hash(f'{self.path} {self.shape} {self.pad} {self.white}')}"
 
     def about(self) -> dict[str, Any]:
         """The key tells other files, and files that have changed."""
@@ -147,22 +159,19 @@ class FolderImages(CachedImages):
         return len(self.files), progress(self._blocks(), f"Reading {self.path.name}", len(self.files))
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        """Yield the pictures that can be read; says at the end which can't."""
-        bad: list[str] = []
-        for images in self._on_each(self._read):
-            bad += [image for image in images if isinstance(image, str)]
-            if bad and self.strict:
-                raise ValueError(f"{self.path}: can't read {bad[0]}; data.strict=false leaves such files out")
+        """Yield the pictures that can be read, and list the others in `left_out`."""
+        self.left_out.clear()
+        reasons: list[str] = []
+        for start, images in zip(range(0, len(self.files), _BLOCK), self._on_each(self._read), strict=True):
+            names = self.files[start : start + _BLOCK]
+            self.left_out += [name for name, image in zip(names, images, strict=True) if isinstance(image, str)]
+            reasons += [image for image in images if isinstance(image, str)]
+            if reasons and self.strict:
+                raise ValueError(f"{self.path}: can't read {reasons[0]}; data.strict=false leaves such files out")
             good = [image for image in images if not isinstance(image, str)]
             yield np.stack(good) if good else np.empty((0, *self.shape), np.uint8)
-        if len(bad) == len(self.files):
-            raise ValueError(f"{self.path}: none of {len(bad):,} pictures can be read, first {bad[0]}")
-        if bad:
-            more = f" and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else ""
-            named = ", ".join(bad[:_NAMED])
-            _log.warning(
-                "%s of %s pictures can't be read and are left out: %s%s", len(bad), len(self.files), shown(named), more
-            )
+        if len(reasons) == len(self.files):
+            raise ValueError(f"{self.path}: none of {len(reasons):,} pictures can be read, first {reasons[0]}")
 
     def _on_each(self, function: Callable[[str], Any]) -> Iterator[list[Any]]:
         """Yield what the function gives of each file, a block of files at a time, in several threads."""
@@ -176,7 +185,7 @@ class FolderImages(CachedImages):
             check_regular(self.path / name)
             picture = Image.open(self.path / name, formats=PICTURES)
             picture.draft(None, (2 * self.size, 2 * self.size))  # a JPEG decodes faster when made smaller at once
-            return _room.decode(picture, self._image)
+            return ROOM.decode(picture, self._image)
         except Exception as error:  # a damaged file raises whatever Pillow's reader stumbles over
             return f"{name} ({error or type(error).__name__})"
 
@@ -185,7 +194,7 @@ class FolderImages(CachedImages):
         size = (self.size, self.size)
         with picture:
             ImageOps.exif_transpose(picture, in_place=True)
-            upright = _converted(eight_bits(picture), mode)
+            upright = converted(eight_bits(picture, self.white), mode)
             fit = ImageOps.pad if self.pad else ImageOps.fit
             pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
         picture.close()  # its pixels too
@@ -197,8 +206,8 @@ class FolderImages(CachedImages):
             check_regular(self.path / name)
             with Image.open(self.path / name, formats=PICTURES) as picture:
                 if picture.mode != "P":
-                    return picture.mode in _GREY_MODES
-                used = _room.decode(picture, _colours_of)
+                    return picture.mode in GREY_MODES
+                used = ROOM.decode(picture, colours_of)
                 palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)[used]
                 return bool((palette == palette[:, :1]).all())
         except Exception:
@@ -214,29 +223,15 @@ def _state_of(path: Path) -> str:
     return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+def _is_written_by_runs(folder: Path) -> bool:
+    if folder.name == "wandb" and any(folder.glob("*run-*")):
+        return True
+    return any((folder / name).exists() for name in _MARKS_OF_A_RUN)
 
 
-def eight_bits(picture: Image.Image) -> Image.Image:
-    """Bring a picture to 8 bits a channel, opaque: on white, where it is transparent."""
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        values = np.asarray(picture, dtype=np.float32)  # of 24 bits, so that no rounding of 16 differs
-        white = values == picture.info.get("transparency")  # in a PNG of grey, the one value that is transparent
-        return Image.fromarray((np.where(white, 65535, values) / 257).round().clip(0, 255).astype(np.uint8))
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        layer = _converted(picture, "RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return _converted(picture, "L" if picture.mode in _GREY_MODES else "RGB")
-
-
-def _colours_of(picture: Image.Image) -> list[int]:
-    """List the numbers of the palette's colours that a picture has."""
-    return [int(n) for _, n in picture.getcolors() or ()]  # type: ignore[arg-type]
-
-
-def _converted(picture: Image.Image, mode: str) -> Image.Image:
-    return picture if picture.mode == mode else picture.convert(mode)  # which would copy it
+def _listed(texts: list[str]) -> str:
+    more = f" and {len(texts) - _NAMED:,} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more
 
 
 def _hash(text: str) -> str:

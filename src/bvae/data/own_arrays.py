@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bvae.checks import ROUNDING, brought, positive
 from bvae.data import cache
 from bvae.data.arrays import opened, stored
-from bvae.data.cached import CachedImages
+from bvae.data.cached import CachedImages, warn_if_dark
 from bvae.data.image_set import Card, Factors, named
 from bvae.terminal import progress, shown
 
 _BLOCK = 1024  # images checked at once
+_log = logging.getLogger(__name__)
 
 
 class ArrayImages:
@@ -27,6 +31,7 @@ class ArrayImages:
             none is over 1) or float in [0, 1]; a memory map is read as it is needed.
         factors: (N, K), or (N,) for one: integers, or floats for continuous ones.
         factor_names: K.
+        white: the value that is white, for example 3 of labels from 0 to 3, unless it is as above.
 
     Raises ValueError for other shapes, types or values.
     """
@@ -34,13 +39,19 @@ class ArrayImages:
     card: Card | None = None
 
     def __init__(
-        self, images: np.ndarray, factors: np.ndarray | None = None, factor_names: Sequence[str] | None = None
+        self,
+        images: np.ndarray,
+        factors: np.ndarray | None = None,
+        factor_names: Sequence[str] | None = None,
+        white: float | None = None,
     ) -> None:
         self._images = np.asanyarray(images)
         self.shape, self._channels_last = layout(self._images.shape, self._images.dtype)
+        self._white = None if white is None else positive("white", white)
         blocks = (self._images[start : start + _BLOCK] for start in range(0, len(self._images), _BLOCK))
-        maximum = max((float(converted(block, self._channels_last).max(initial=0)) for block in blocks), default=0.0)
-        self._scale = 1 / 255 if maximum > 1 else 1.0
+        maximum = max((float(self._converted(block).max(initial=0)) for block in blocks), default=0.0)
+        self._scale = scale_of(maximum, self._images.dtype, self._white)
+        warn_if_dark("the array", maximum * self._scale, f"{maximum:.6g}")
         self._labels, self.factors = described(factors, factor_names, len(self._images))
 
     def prepare(self, folder: Path) -> None:
@@ -54,8 +65,16 @@ class ArrayImages:
 
     def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """Take images at positions (B,): (B, C, H, W), uint8 or float32, and factors (B, K)."""
-        images = converted(self._images[indices], self._channels_last)
+        images = self._converted(self._images[indices])
         return torch.from_numpy(images), torch.from_numpy(self._labels[indices])
+
+    def _converted(self, images: np.ndarray) -> np.ndarray:
+        return converted(images, self._channels_last, self._white or 1.0)
+
+    @cached_property
+    def digest(self) -> int:
+        """A checksum that tells other images, or another order of them."""
+        return cache.digest(self._images)
 
     def decode(self, batch: Tensor) -> Tensor:
         """Decode (B, C, H, W) into single precision from 0 to 1."""
@@ -66,18 +85,20 @@ class ArrayFile(CachedImages):
     """The images of a file, with their factors where it has any, read once into a cache file.
 
     An `.npz` or HDF5 file holds `images`, as for `ArrayImages`, or one array of three or four dimensions under another
-    name, and perhaps `factors` (N, K) and `factor_names` (K,); an `.npy` the images alone. It may be larger than
-    memory, and is never unpickled.
+    name, and perhaps `factors` or `labels` (N, K) and `factor_names` (K,); an `.npy` the images alone. It may be larger
+    than memory, and is never unpickled.
 
     Args:
         path: the file.
         factor_names: K, in place of the file's.
+        white: the value that is white, for example 3 of labels from 0 to 3, unless it is as for `ArrayImages`.
     """
 
-    def __init__(self, path: str, factor_names: Sequence[str] | None = None) -> None:
+    def __init__(self, path: str, factor_names: Sequence[str] | None = None, white: float | None = None) -> None:
         super().__init__()
         self.path = Path(path).expanduser().absolute()  # a link's own name, which has the suffix
         self.factor_names = factor_names
+        self.white = None if white is None else positive("data.white", white)
         self._arrays = stored(self.path, ("images", "factors", "factor_names"))
         self._key = self._find_images()
         shape, dtype = self._arrays[self._key]
@@ -101,34 +122,69 @@ class ArrayFile(CachedImages):
     @property
     def card(self) -> Card:  # type: ignore[override]
         """What the report says of the images."""
-        count = self._arrays[self._key][0][0]
+        count = self._count
         return Card("arrays", f"{count:,} images of {self.path}", str(self.path), "yours", "your own images")
 
     @property
     def cache_name(self) -> str:
-        return f"arrays-{cache.name_of(self.path)}"
+        scaled = f"-{self.white:g}" if self.white is not None and self.dtype is np.float32 else ""
+        return f"arrays-{cache.name_of(self.path)}{scaled}"
 
     def about(self) -> dict[str, Any]:
         return {"source": str(self.path)}
 
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
-        count = self._arrays[self._key][0][0]
+        count = self._count
         return count, progress(self._blocks(), f"Reading {self.path.name}", count)
 
     def _blocks(self) -> Iterator[np.ndarray]:
         with opened(self.path, self._key) as array:
             for block in array.blocks:
                 try:
-                    yield converted(block, self._channels_last)
+                    yield converted(block, self._channels_last, self.white or 1.0)
                 except ValueError as error:
                     raise ValueError(f"{self.path}: {error}") from error
+
+    @property
+    def _count(self) -> int:
+        return self._arrays[self._key][0][0]
+
+    def _maximum(self, folder: Path) -> float:
+        return float(cache.read_about(self.cache_file(folder))["maximum"])
+
+    @property
+    def _factors_key(self) -> str | None:
+        """The array that the factors are in."""
+        shape, _ = self._arrays.get("labels", ((), None))
+        return "factors" if "factors" in self._arrays else "labels" if shape[:1] == (self._count,) else None
+
+    def prepare(self, folder: Path) -> None:
+        """Make the cache file where it's missing, and say what isn't as it seems, at each run."""
+        super().prepare(folder)
+        with opened(self.path, self._key) as array:
+            if array.unwritten:
+                _log.warning(
+                    "%s: %.0f%% of %r was never written, and is trained on as it is filled in",
+                    self.path,
+                    100 * array.unwritten,
+                    self._key,
+                )
+        read = {self._key, self._factors_key, "factor_names"}
+        unread = [f"{key} {shape}" for key, (shape, _) in self._arrays.items() if key not in read]
+        if unread:
+            fix = "" if self._factors_key else "; factors are read from 'factors' or 'labels', (N, K)"
+            _log.warning("%s: arrays that aren't read: %s%s", self.path, shown(", ".join(unread)), fix)
+        maximum = self._maximum(folder)
+        warn_if_dark(str(self.path), maximum * scale_of(maximum, np.dtype(self.dtype), self.white), f"{maximum:.6g}")
 
     def load(self, folder: Path) -> None:
         """Memory-map the images, and read the factors."""
         super().load(folder)
+        if self.white is not None:
+            self._scale = scale_of(self._maximum(folder), np.dtype(self.dtype), self.white)
         factors, names = None, self.factor_names
-        if "factors" in self._arrays:
-            with opened(self.path, "factors") as array:
+        if self._factors_key is not None:
+            with opened(self.path, self._factors_key) as array:
                 factors = array.read()
         if names is None and factors is not None and "factor_names" in self._arrays:
             with opened(self.path, "factor_names") as array:
@@ -158,18 +214,33 @@ def layout(shape: tuple[int, ...], dtype: np.dtype) -> tuple[tuple[int, int, int
     raise ValueError(f"images must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, got the shape {shape}")
 
 
-def converted(images: np.ndarray, channels_last: bool) -> np.ndarray:
-    """Convert images of a layout to (N, C, H, W): bool and uint8 to uint8, floats to float32.
+def scale_of(maximum: float, dtype: np.dtype, white: float | None) -> float:
+    """Find what stored values are multiplied by: `white` becomes 1; without, uint8 of 0 and 1 stay and others are /255.
 
-    Raises ValueError for floats that aren't in [0, 1].
+    Raises ValueError if a value is whiter than white.
+    """
+    if dtype.kind == "f" or dtype == np.bool_:
+        return 1.0
+    if white is None:
+        return 1 / 255 if maximum > 1 else 1.0
+    if maximum > white:
+        raise ValueError(f"white must be {maximum:.9g} or more, the largest value of the images, got {white:g}")
+    return 1 / white
+
+
+def converted(images: np.ndarray, channels_last: bool, white: float = 1.0) -> np.ndarray:
+    """Convert images of a layout to (N, C, H, W): bool and uint8 to uint8, floats to float32, divided by `white`.
+
+    Floats that leave [0, 1] by an error of rounding are clipped. Raises ValueError for others that do.
     """
     if images.dtype.kind == "f":
+        images = images / images.dtype.type(white) if white != 1 else images
         low, high = images.min(), images.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError("images must be finite, got NaN or infinity")
-        if low < 0 or high > 1:
-            fix = "(images + 1) / 2 brings −1 to 1 there" if low < 0 else "images / 255 brings 0 to 255 there"
-            raise ValueError(f"images of floats must lie in [0, 1], got {low:.9g} to {high:.9g}; {fix}")
+        if low < -ROUNDING or high > 1 + ROUNDING:
+            raise ValueError(f"images of floats must lie in [0, 1], got {low:.9g} to {high:.9g}; {brought(low, high)}")
+        images = images.clip(0, 1) if low < 0 or high > 1 else images
     if images.ndim == 3:
         images = images[:, None]
     elif channels_last:

@@ -14,16 +14,19 @@ from typing import Any
 
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from bvae.data.image_set import Factors
 from bvae.evaluation.numbers import readable
 from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric
+from bvae.metrics.arrays import is_continuous
 from bvae.received import damaged
 from bvae.received import read_json as read_object
 from bvae.terminal import console, shown
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
+_RARE = 10  # rows of a class, below which it is told apart by chance
 _BETTER = {True: " ↑", False: " ↓", None: ""}
 _TITLES = {  # as papers write them; another score's is its name
     **{"mig": "MIG", "mig_active": "MIG of active units", "mig_sampled": "MIG of samples", "mig_sup": "MIG-sup"},
@@ -110,7 +113,7 @@ def compute_scores(
         chosen = {name: metric for name, metric in chosen.items() if name not in left_out}
         if left_out:
             terminal.print(f"Left out, as the images have no factors: {', '.join(left_out)}", soft_wrap=True)
-    nothing = _why_nothing(codes)
+    nothing, rare = _why_nothing(codes), _remark_on_rare_classes(codes.factors)
     scores = []
     for name, metric in chosen.items():
         start = time.perf_counter()
@@ -126,7 +129,8 @@ def compute_scores(
                     raise ValueError(nothing)
                 chance = metric.chance(codes)
                 result, protocol = metric.compute(), metric.protocol(len(codes.mean))
-                protocol = "; ".join(filter(None, (protocol, metric.remark(codes))))
+                remarks = (metric.remark(codes), rare if metric.looks_at_factors else "")
+                protocol = "; ".join(filter(None, (protocol, *remarks)))
             except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
                 chance = None
                 result = dict.fromkeys(metric.names, math.nan) or math.nan
@@ -147,6 +151,19 @@ def _why_nothing(codes: Codes) -> str:
     if codes.log_variance is not None and not codes.active().any():
         return "no unit is active: each posterior's mean variance is near the prior's"
     return "every unit is constant" if bool((codes.mean == codes.mean[0]).all()) else ""
+
+
+def _remark_on_rare_classes(factors: Tensor) -> str:
+    """Say that a class has so few rows beside others that scores rise by chance; empty if none has."""
+    if is_continuous(factors):
+        return ""
+    counts = [factor.unique(return_counts=True)[1] for factor in factors.T]
+    rare = [int(of.min()) for of in counts if of.min() < _RARE and 10 * int(of.min()) < len(factors) / len(of)]
+    if not rare:
+        return ""
+    fewest = min(rare)
+    rows = "1 row" if fewest == 1 else f"{fewest} rows"
+    return f"a class of the factors has {rows}, by which a score can lie well above chance for codes that are noise"
 
 
 def label_of(name: str, higher_is_better: bool | None = None) -> str:

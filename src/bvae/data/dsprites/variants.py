@@ -6,6 +6,7 @@ set's seed and the image's position, which travels behind the packed pixels.
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from dataclasses import replace
 from functools import lru_cache
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from bvae.data.dsprites.image_set import CARD, DSprites, Source, unpack
 from bvae.data.dsprites.render import IMAGE_BYTES, IMAGE_SIZE
-from bvae.data.folder import eight_bits
 from bvae.data.image_set import Card
+from bvae.data.pictures import eight_bits
 from bvae.received import PICTURES, check_regular
 
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
@@ -80,6 +81,10 @@ class _Variant(DSprites):
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise ValueError(f"data.images.seed must be an integer from 0 to 2^32 - 1, got {seed!r}")
         self.stream = int(_mix(torch.tensor(seed)))  # so that the draws of two seeds have nothing in common
+
+    @property
+    def digest(self) -> int:
+        return zlib.crc32(f"{type(self).__name__} {self.stream}".encode(), super().digest)
 
     def __getitem__(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """Take images (B, 520) uint8, 512 bytes of pixels and 8 of the position, and factors (B, 5)."""
@@ -162,6 +167,10 @@ class ScreamDSprites(_Variant):
         name = "generated" if background is None else Path(background).name
         self.card = replace(self.card, about=f"{self.card.about} Background: {name}.")
         self.picture = torch.tensor(pixels).permute(2, 0, 1).contiguous()  # (3, H, W), uint8
+
+    @property
+    def digest(self) -> int:
+        return zlib.crc32(self.picture.numpy().data, super().digest)
 
     def vary(self, sprites: Tensor, draws: Tensor) -> Tensor:
         half = _halved(self.picture, sprites.device)
