@@ -194,6 +194,24 @@ def test_a_program_ends_with_a_sentence_and_says_what_ended_a_sweep(runs, capsys
     assert capsys.readouterr().err == "Interrupted\n"
 
 
+def test_a_path_that_is_not_utf8_has_a_sentence(tmp_path, monkeypatch):
+    said = " isn't UTF-8, in which runs are recorded: rename the file or folder, or give a link to it"
+    monkeypatch.setattr(errors, "spare", lambda: None)
+    monkeypatch.setattr(argparse.ArgumentParser, "error", argparse.ArgumentParser.error)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    folder = tmp_path / os.fsdecode(b"x\xff")
+    folder.mkdir()
+    for here, typed, named in (
+        (tmp_path, f"data.path={folder}", rf"data.path={tmp_path}/x\udcff"),
+        (folder, "seed=1", rf"{tmp_path}/x\udcff"),
+    ):
+        monkeypatch.chdir(here)
+        monkeypatch.setattr(sys, "argv", ["train.py", typed])
+        with pytest.raises(SystemExit) as ended:
+            run_app(lambda: None)
+        assert ended.value.code == f"train.py: {named}{said}"
+
+
 def test_hydras_parser_says_a_sentence_in_place_of_its_usage(runs):
     runs(None)
     with pytest.raises(

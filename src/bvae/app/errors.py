@@ -113,6 +113,8 @@ def run_app(
     try:
         with interruptible():
             arguments = normalized([_expanded(argument) for argument in sys.argv[1:]], CONF)
+            for name in (*arguments, os.getcwd()):
+                _check_utf8(name)
             from bvae.app.targets import find_own  # late, as it takes its sentences from here
 
             find_own(arguments)
@@ -143,6 +145,16 @@ def _expanded(argument: str) -> str:
 
 def _home(found: re.Match) -> str:
     return found[1] + os.path.expanduser(found[2])
+
+
+def _check_utf8(name: str) -> None:
+    """Raise InputError for a path that no record of a run, log or page could name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name} isn't UTF-8, in which runs are recorded: rename the file or folder, or give a link to it"
+        ) from None
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:

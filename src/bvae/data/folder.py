@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Condition
@@ -141,7 +142,7 @@ class FolderImages(CachedImages):
         key = hashlib.sha256()
         for name in self.files:
             key.update(f"{name}\0{_state_of(self.path / name)}\n".encode(errors="surrogateescape"))
-        return {"source": str(self.path), "key": f"{key.hexdigest()} {self.strict}"}
+        return {"source": shown(self.path), "key": f"{key.hexdigest()} {self.strict}"}
 
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
         return len(self.files), progress(self._blocks(), f"Reading {self.path.name}", len(self.files))
@@ -184,7 +185,7 @@ class FolderImages(CachedImages):
         mode = "L" if self.shape[0] == 1 else "RGB"
         size = (self.size, self.size)
         with picture:
-            ImageOps.exif_transpose(picture, in_place=True)
+            turn_upright(picture)
             upright = _converted(eight_bits(picture), mode)
             fit = ImageOps.pad if self.pad else ImageOps.fit
             pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
@@ -216,6 +217,13 @@ def _state_of(path: Path) -> str:
 
 def _is_picture(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def turn_upright(picture: Image.Image) -> None:
+    """Turn a picture as its EXIF data says; damaged EXIF data are ignored, as the pixels are there."""
+    picture.load()
+    with suppress(Exception):  # Pillow raises whatever it stumbles over
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:

@@ -109,7 +109,7 @@ class ArrayFile(CachedImages):
         return f"arrays-{cache.name_of(self.path)}"
 
     def about(self) -> dict[str, Any]:
-        return {"source": str(self.path)}
+        return {"source": shown(self.path)}
 
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
         count = self._arrays[self._key][0][0]

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from bvae.data.dsprites.image_set import CARD, DSprites, Source, unpack
 from bvae.data.dsprites.render import IMAGE_BYTES, IMAGE_SIZE
-from bvae.data.folder import eight_bits
+from bvae.data.folder import eight_bits, turn_upright
 from bvae.data.image_set import Card
 from bvae.received import PICTURES, check_regular
 
@@ -180,7 +180,8 @@ def _read(path: Path) -> np.ndarray:
     try:
         check_regular(path)
         with Image.open(path, formats=PICTURES) as opened:
-            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
+            turn_upright(opened)
+            picture = eight_bits(opened).convert("RGB")
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise ValueError(f"data.background={path} can't be read as a picture, a PNG or JPEG: {error}") from error
     given = "{}×{}".format(*picture.size)
