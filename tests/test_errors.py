@@ -136,6 +136,13 @@ def test_a_job_ends_with_its_mistake_in_the_log_and_a_status_or_lets_the_others_
         assert log.count("\n") == 1
         assert "ERROR" in log
         assert "Traceback" in ends(InputError("x"), in_sweep, trace=True)[2]
+        full = RuntimeError(
+            "Caught RuntimeError in DataLoader worker process 0.\nunable to allocate shared memory(shm)"
+        )
+        found, _, log = ends(full, in_sweep)
+        assert found == how
+        assert log.count("\n") == 1
+        assert log.strip().endswith("give more to a container by --shm-size=1g, or use data.num_workers=0")
         found, _, log = ends(ZeroDivisionError("x"), in_sweep)
         assert found == how
         assert "The job failed\nTraceback (most" in log

@@ -64,6 +64,11 @@ def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def shared_memory_is_full(error: Exception) -> bool:
+    """Whether this is what PyTorch says of a worker that has no room to hand a batch over."""
+    return isinstance(error, RuntimeError) and re.search("shared memory|Bus error", str(error)) is not None
+
+
 @contextmanager
 def job(log: logging.Logger) -> Iterator[None]:
     """Log what ends the job, a mistake in a sentence and anything else with its trace.
@@ -86,8 +91,14 @@ def job(log: logging.Logger) -> Iterator[None]:
     except SystemExit:
         if not interrupts.is_beside():  # else the pool would kill the other jobs
             raise
-    except Exception:
-        log.exception("The job failed")
+    except Exception as error:
+        if shared_memory_is_full(error):
+            log.error(
+                "the shared memory, /dev/shm, is too full for the batches of data.num_workers: free some, give more to "
+                "a container by --shm-size=1g, or use data.num_workers=0"
+            )
+        else:
+            log.exception("The job failed")
     if in_sweep():
         raise JobError
     sys.exit(1)

@@ -20,7 +20,7 @@ with interruptible():
     from omegaconf import DictConfig
 
     from bvae.app import interrupts, processes, recorded, resume, sweeps, together
-    from bvae.app.errors import CONF, InputError, JobError, in_sweep, input_errors, job, run_app
+    from bvae.app.errors import CONF, InputError, JobError, in_sweep, input_errors, job, run_app, shared_memory_is_full
     from bvae.files import seen_from
     from bvae.runs import job as jobs
     from bvae.runs.latest import LINK, mark_latest
@@ -142,6 +142,8 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
             raise
         raise InputError(f"the disk is full: {error}; once there is room, {resumed} resumes the run") from error
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if shared_memory_is_full(error):
+            raise
         if run.checkpoint is not None and not run.training.has_begun:
             raise InputError(f"the training can't go on from {run.checkpoint}: {error!r}") from error
         if compile_mode is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
