@@ -105,7 +105,7 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
     if cfg.compile:
         training.model.encoder.compile(mode=cfg.compile)
         training.model.decoder.compile(mode=cfg.compile)
-    training.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
+    check_schedule(training, cfg)  # what the optimizer refuses shows now, not after the data is prepared
     scoring = scoring_of(cfg)
     if cfg.optimized_metric is not None and cfg.optimized_metric not in names_of(scoring.final):
         choices = ", ".join(names_of(scoring.final)) or "none"
@@ -192,6 +192,18 @@ def check_numbers(cfg: DictConfig) -> None:
         not_negative(f"scheduler.{key}", cfg.scheduler[key])
     if "milestones" in cfg.scheduler:  # PyTorch takes anything, and would never come to a step that is text
         steps("scheduler.milestones", cfg.scheduler.milestones)
+
+
+def check_schedule(training: Training, cfg: DictConfig) -> None:
+    """Raise ValueError for an optimizer and a schedule that don't go together, or one that ends before the training."""
+    made = training.configure_optimizers()
+    total = getattr(made.get("lr_scheduler", {}).get("scheduler"), "total_steps", None)  # OneCycleLR's
+    last = cfg.trainer.max_steps
+    if total is not None and last > total:
+        raise ValueError(
+            f"{cfg.scheduler._target_} ends after total_steps={total}, before trainer.max_steps={last}: "
+            f"use scheduler.total_steps={last}"
+        )
 
 
 def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, Any]]:

@@ -62,7 +62,7 @@ def train(
                 if not in_sweep() and not run.trainer.fast_dev_run:
                     mark_latest(run.output, Path(to_absolute_path(str(LINK))))
                 say(*opening(run))
-        with ends(run, cfg.compile):
+        with ends(run, cfg):
             run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
             with interrupts.preemptible():
                 value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
@@ -124,8 +124,10 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
 
 
 @contextmanager
-def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
+def ends(run: Run, cfg: DictConfig) -> Iterator[None]:
     """Turn what may end a training into a sentence that says how it goes on."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     from bvae.checkpoints.files import disk_is_full
     from bvae.checks import OtherImages
     from bvae.model import NotFinite, WrongImages
@@ -135,6 +137,8 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
         yield
     except (WrongImages, OtherImages) as error:
         raise InputError(str(error)) from error
+    except MisconfigurationException as error:
+        raise InputError(refused_by_lightning(cfg, " ".join(str(error).split()))) from error
     except NotFinite as error:
         raise InputError(f"{error}; {after_divergence(run.output / 'checkpoints')}") from error
     except OSError as error:
@@ -146,14 +150,32 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
             raise
         if run.checkpoint is not None and not run.training.has_begun:
             raise InputError(f"the training can't go on from {run.checkpoint}: {error!r}") from error
-        if compile_mode is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
+        if found := re.search(r"The specified number of total steps is (\d+)", str(error)):
+            raise InputError(
+                f"{cfg.scheduler._target_} ended with step {int(found[1]):,}: use a larger scheduler.total_steps, or "
+                f"trainer.max_steps={found[1]}"
+            ) from error
+        if cfg.compile is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
             raise
         raise InputError(
-            f"compile={compile_mode} needs a C++ compiler: install g++, name another in CXX, or use compile=null"
+            f"compile={cfg.compile} needs a C++ compiler: install g++, name another in CXX, or use compile=null"
         ) from error
     except SystemExit:
         say(f"Preempted at step {run.trainer.global_step:,}: {resumed} resumes the run")
         raise
+
+
+def refused_by_lightning(cfg: DictConfig, why: str) -> str:
+    """Say what Lightning refuses, with the key of the callback that it names."""
+    keys = [
+        f"callbacks.{name}"
+        for name, node in cfg.callbacks.items()
+        if node and str(node.get("_target_")).rpartition(".")[2] in why
+    ]
+    if not keys:
+        return f"Lightning refuses the trainer: {why}"
+    fix = "choose logger=csv, or " if "logger" in why else ""
+    return f"{keys[0]}: {why.rstrip('.')}: {fix}leave the callback out with {keys[0]}=null"
 
 
 def after_divergence(checkpoints: Path) -> str:
