@@ -15,6 +15,7 @@ from typing import IO
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bvae.received import dataset_of, open_hdf5
 
@@ -59,6 +60,15 @@ def opened(path: Path, key: str = "") -> Iterator[StoredArray]:
             yield array
     except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
+
+
+def texts(values: ArrayLike) -> list[str]:
+    """Take names as a list of text; raises ValueError for bytes that aren't UTF-8."""
+    found = np.atleast_1d(values)
+    try:
+        return (np.char.decode(found, "utf-8") if found.dtype.kind == "S" else found.astype(str)).tolist()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"names must be UTF-8, got {error.object!r}") from error
 
 
 def blocks_of(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -151,7 +161,7 @@ def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
             _plain(path, key, array.shape or (), np.dtype("U"), False)
             if array.size > _MOST_TEXTS:
                 raise ValueError(f"{path}: {key!r} holds {array.size:,} texts, at most {_MOST_TEXTS:,} are read")
-            text = array.asstr()[()].astype(str)
+            text = array[()].astype("S")
             yield StoredArray(text.shape, text.dtype, iter([text]))
             return
         _plain(path, key, array.shape or (), array.dtype, False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -98,7 +98,7 @@ class Numbers(DistributedSampler):
         yield from range(first, first + len(self))
 
 
-def _handed_over(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _handed_over(batch: Sequence[Tensor]) -> Sequence[Tensor]:
     """Put a worker's batch into shared memory, which fails if that is full: what PyTorch does later would hang."""
     if get_worker_info() is not None:
         for part in batch:
@@ -248,8 +248,14 @@ class ImagesDataModule(LightningDataModule):
 
     def _loader(self, batches: Batches, sampler: Numbers | None = None) -> DataLoader:
         own = torch.Generator()  # to start loading leaves the generator alone that the training's noise comes from
-        workers = {"num_workers": self.num_workers, "collate_fn": _handed_over, "generator": own}
-        return Resumable(batches, sampler=sampler, batch_size=None, **workers)
+        return Resumable(
+            batches,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            collate_fn=_handed_over,
+            generator=own,
+        )
 
     def train_dataloader(self) -> DataLoader:
         batches = self._batches(self._train_indices, self.batch_size, self.seed, *self._processes())

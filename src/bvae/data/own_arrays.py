@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bvae.data import cache
-from bvae.data.arrays import opened, stored
+from bvae.data.arrays import opened, stored, texts
 from bvae.data.cached import CachedImages
 from bvae.data.image_set import Card, Factors, named
 from bvae.terminal import progress, shown
@@ -126,13 +127,14 @@ class ArrayFile(CachedImages):
     def load(self, folder: Path) -> None:
         """Memory-map the images, and read the factors."""
         super().load(folder)
-        factors, names = None, self.factor_names
+        factors = None
+        names: ArrayLike | None = self.factor_names
         if "factors" in self._arrays:
             with opened(self.path, "factors") as array:
                 factors = array.read()
         if names is None and factors is not None and "factor_names" in self._arrays:
             with opened(self.path, "factor_names") as array:
-                names = array.read().astype(str).tolist()
+                names = array.read()
         try:
             self._labels, self.factors = described(factors, names, len(self))
         except ValueError as error:
@@ -177,14 +179,14 @@ def converted(images: np.ndarray, channels_last: bool) -> np.ndarray:
     return np.ascontiguousarray(images, dtype=np.float32 if images.dtype.kind == "f" else np.uint8)
 
 
-def described(factors: np.ndarray | None, names: Sequence[str] | None, count: int) -> tuple[np.ndarray, Factors | None]:
+def described(factors: np.ndarray | None, names: ArrayLike | None, count: int) -> tuple[np.ndarray, Factors | None]:
     """Check factors (N, K) or (N,) and describe them: as (N, K) int64, or float64 where they are continuous.
 
     Raises ValueError where they don't go with so many images or with the names.
     """
     if isinstance(names, str):
         raise ValueError(f"factor_names must be a list of names, got {names}")
-    names = None if names is None else [shown(name) for name in names]
+    names = None if names is None else [shown(name) for name in texts(names)]
     if factors is None:
         if names is not None:
             raise ValueError(f"factor_names are given, {', '.join(names)}, but no factors")

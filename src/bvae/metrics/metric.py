@@ -66,6 +66,9 @@ class CodesMetric(Metric, ABC):
     seed: int | None = None  # of what is drawn at random, where something is
     looks_at_factors = True  # by how much units follow them, however little a unit moves
     names: tuple[str, ...] = ()  # of the scores, where `score` gives several
+    codes: list[Tensor]
+    log_variances: list[Tensor]
+    factors: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         """kwargs: those of `torchmetrics.Metric`."""
