@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from bvae.app import processes, recorded, resume
-from bvae.app.targets import import_own
+from bvae.app.targets import own_imported
 from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
@@ -234,9 +234,9 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
     place = Path(to_absolute_path(str(source)))  # hydra.job.chdir=true has changed the folder
     if not place.exists():
         raise ValueError(f"init_from={source}: there is no such run or checkpoint; use init_from=outputs/…")
-    import_own(resume.conf_folders())
     try:
-        found = load(place)
+        with own_imported(resume.conf_folders()):
+            found = load(place)
     except ValueError as error:
         raise ValueError(f"init_from={source}: {error}") from error
     parts = ("encoder.", "decoder.")  # the likelihood's own belong to the objective
