@@ -151,6 +151,15 @@ def test_what_a_model_doesnt_take_is_named(images, shape, said):
                 take(images)
 
 
+def test_latents_of_another_width_are_named():
+    model = VAE(Encoder(), Decoder())
+    for shape in ((5, 3), (2,), (5, 1, 2)):
+        said = rf"^latents must be \(B, 2\), as Decoder has latent_dim=2, got {re.escape(str(shape))}$"
+        for take in (model.decode, model.pictures):
+            with pytest.raises(ValueError, match=said):
+                take(torch.zeros(shape))
+
+
 def test_bernoulli_pixels_lie_between_0_and_1():
     bernoulli, gaussian = VAE(Encoder(), Decoder()), VAE(Encoder(), Decoder(), Gaussian())
     bernoulli.check_values(torch.tensor([[[[0.0, 1.0]]]]))

@@ -111,7 +111,16 @@ class VAE(nn.Module):
             )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents (B, D) into logits (B, C, H, W); `likelihood.mean(logits)` is the picture."""
+        """Decode latents (B, D) into logits (B, C, H, W); `likelihood.mean(logits)` is the picture.
+
+        Raises ValueError for latents of another shape.
+        """
+        width = getattr(self.decoder, "latent_dim", None)
+        if width is not None and (latents.dim() != 2 or latents.shape[1] != width):
+            raise ValueError(
+                f"latents must be (B, {width}), as {type(self.decoder).__name__} has latent_dim={width}, got "
+                f"{tuple(latents.shape)}"
+            )
         return self.decoder(latents.to(self.dtype))
 
     def forward(self, images: Tensor) -> Sample:
