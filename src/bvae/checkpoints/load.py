@@ -40,7 +40,7 @@ def load_with_step(path: str | PathLike, **parts: nn.Module) -> tuple[VAE, int]:
     path = Path(path)
     if path.is_dir():
         folder = path / "checkpoints"
-        path = newest(path if any(path.glob("*.ckpt")) and not folder.is_dir() else folder)[0]
+        path = newest(path if path.resolve().name == "checkpoints" and not folder.is_dir() else folder)[0]
     try:
         checkpoint = read_file(path)
     except FileNotFoundError:
