@@ -25,6 +25,8 @@ from bvae.app.assemble import (
     scoring_of,
     weights_of,
 )
+from bvae.app.errors import InputError
+from bvae.app.train import ends
 from bvae.checkpoints.files import AtomicCheckpointIO
 from bvae.data import ImagesDataModule
 from bvae.losses import Bernoulli, Beta, Gaussian
@@ -260,6 +262,9 @@ def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path):
         check_numbers(configuration(tmp_path, **captured | {"compile": "max"}))
 
 
+CYCLE = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "_partial_": True, "max_lr": 0.1}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -267,12 +272,60 @@ def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path):
         ({"seed": 2**32}, r"^seed must be 4294967295 or less, got 4294967296$"),
         ({"optimized_metric": "mig"}, r"^optimized_metric=mig isn't computed; choose one of none$"),
         ({"callbacks__a": "no"}, r"^callbacks\.a must be a callback, or null to do without, got 'no'$"),
+        (
+            {"scheduler": {**CYCLE, "total_steps": 2}},
+            r"^torch\.optim\.lr_scheduler\.OneCycleLR ends after total_steps=2, before trainer\.max_steps=3: use "
+            r"scheduler\.total_steps=3$",
+        ),
+        (
+            {"scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "_partial_": True}},
+            r"^the scheduler must follow the steps alone, and ReduceLROnPlateau waits for a score: take ",
+        ),
         ({"loss": {"_target_": "bvae.losses.Factor", "latent_dim": 3}}, r"^loss\.latent_dim must be .* 2, got 3$"),
     ],
 )
 def test_what_cant_be_put_together_is_refused(changes, said, tmp_path):
     with pytest.raises(ValueError, match=said):
         made(tmp_path, **changes)
+
+
+NO_LOGGER = {"logger": {"loggers": None}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            NO_LOGGER | {"callbacks": {"lr": {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor"}}},
+            "callbacks.lr: Cannot use `LearningRateMonitor` callback with `Trainer` that has no logger: choose "
+            "logger=csv, or leave the callback out with callbacks.lr=null",
+        ),
+        (
+            NO_LOGGER
+            | {"callbacks": {"a": of("Quiet"), "own": {"_target_": "lightning.pytorch.callbacks.DeviceStatsMonitor"}}},
+            "callbacks.own: Cannot use `DeviceStatsMonitor` callback with `Trainer(logger=False)`: choose logger=csv, "
+            "or leave the callback out with callbacks.own=null",
+        ),
+        (
+            {"trainer__max_steps": -1, "scheduler": {**CYCLE, "total_steps": 2}},
+            "torch.optim.lr_scheduler.OneCycleLR ended with step 2: use a larger scheduler.total_steps, or "
+            "trainer.max_steps=2",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice
+def test_what_lightning_and_a_schedule_refuse_ends_a_training_in_a_sentence(changes, said, tmp_path):
+    cfg = configuration(tmp_path, trainer__enable_checkpointing=False, **changes)
+    run = assemble.assemble(cfg, resumes=False)
+    with pytest.raises(InputError) as refused, ends(run, cfg):
+        run.trainer.fit(run.training, datamodule=run.datamodule)
+    assert str(refused.value) == said
+
+
+def test_a_schedule_as_long_as_the_training_is_taken_to_its_end(tmp_path):
+    run = made(tmp_path, scheduler={**CYCLE, "total_steps": 3}, trainer__enable_checkpointing=False, **NO_LOGGER)
+    run.trainer.fit(run.training, datamodule=run.datamodule)
+    assert run.trainer.global_step == 3
 
 
 def test_a_run_of_one_process_isnt_started_by_several_tasks_of_slurms(tmp_path, monkeypatch):

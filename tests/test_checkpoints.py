@@ -134,7 +134,7 @@ def test_weights_from_before_model_and_training_were_two_are_renamed_and_others_
 def test_a_model_is_loaded_with_its_steps_likelihood_and_weights_in_evaluation_mode(vae, tmp_path):
     path = saved(tmp_path / "checkpoints" / "x.ckpt", checkpoint_of(vae))
     saved(tmp_path / "checkpoints" / "y.ckpt", checkpoint_of(vae, step=3))
-    for place in (path, str(path), tmp_path):
+    for place in (path, str(path), tmp_path, tmp_path / "checkpoints"):
         found, step = load_with_step(place)
         assert step == 7
         assert not found.training

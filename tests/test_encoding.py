@@ -209,6 +209,13 @@ def test_posteriors_are_read_with_or_without_names(tmp_path):
         codes, read = read_codes(tmp_path / "codes.npz")
         assert codes.log_variance.tolist() == [[-1.5, -1.5]] * 4
         assert read == (["only"] if names else None)
+    for name, expected in (("größe".encode(), "größe"), (b"gr\xf6", None)):
+        np.savez(tmp_path / "codes.npz", **arrays, factor_names=np.array([name]))
+        if expected:
+            assert read_codes(tmp_path / "codes.npz")[1] == [expected]
+            continue
+        with pytest.raises(ValueError, match=r"codes\.npz: names must be UTF-8, got b'gr\\xf6'$"):
+            read_codes(tmp_path / "codes.npz")
 
 
 def test_the_encoder_of_the_tests_gives_what_they_count_on():

@@ -136,6 +136,13 @@ def test_a_job_ends_with_its_mistake_in_the_log_and_a_status_or_lets_the_others_
         assert log.count("\n") == 1
         assert "ERROR" in log
         assert "Traceback" in ends(InputError("x"), in_sweep, trace=True)[2]
+        full = RuntimeError(
+            "Caught RuntimeError in DataLoader worker process 0.\nunable to allocate shared memory(shm)"
+        )
+        found, _, log = ends(full, in_sweep)
+        assert found == how
+        assert log.count("\n") == 1
+        assert log.strip().endswith("give more to a container by --shm-size=1g, or use data.num_workers=0")
         found, _, log = ends(ZeroDivisionError("x"), in_sweep)
         assert found == how
         assert "The job failed\nTraceback (most" in log
@@ -192,6 +199,24 @@ def test_a_program_ends_with_a_sentence_and_says_what_ended_a_sweep(runs, capsys
     assert runs(JobError(), asked=signal.SIGTERM) == 75
     assert runs(KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "Interrupted\n"
+
+
+def test_a_path_that_is_not_utf8_has_a_sentence(tmp_path, monkeypatch):
+    said = " isn't UTF-8, in which runs are recorded: rename the file or folder, or give a link to it"
+    monkeypatch.setattr(errors, "spare", lambda: None)
+    monkeypatch.setattr(argparse.ArgumentParser, "error", argparse.ArgumentParser.error)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    folder = tmp_path / os.fsdecode(b"x\xff")
+    folder.mkdir()
+    for here, typed, named in (
+        (tmp_path, f"data.path={folder}", rf"data.path={tmp_path}/x\udcff"),
+        (folder, "seed=1", rf"{tmp_path}/x\udcff"),
+    ):
+        monkeypatch.chdir(here)
+        monkeypatch.setattr(sys, "argv", ["train.py", typed])
+        with pytest.raises(SystemExit) as ended:
+            run_app(lambda: None)
+        assert ended.value.code == f"train.py: {named}{said}"
 
 
 def test_hydras_parser_says_a_sentence_in_place_of_its_usage(runs):

@@ -46,7 +46,7 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     with (copy / "metrics.csv").open() as file:
         last = [row for row in csv.DictReader(file) if row["scores/total_correlation"]][-1]
     total_correlation = pytest.approx(float(last["scores/total_correlation"]), abs=1e-6)
-    assert (written["total_correlation"]["value"], written["total_correlation"]["n"]) == (total_correlation, 500)
+    assert (written["total_correlation"]["value"], written["total_correlation"]["n"]) == (total_correlation, 100)
     assert written["mig"]["value"] is None  # after six steps
     assert "no unit is active" in written["mig"]["protocol"]
     assert written["source"] == {"checkpoint": "checkpoints/last.ckpt", "step": 6}
@@ -99,7 +99,7 @@ def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, eval
 def test_other_images_are_scored_in_a_folder_of_their_own(copy, evaluate, tmp_path):
     before = (copy / "scores.json").read_bytes()
     np.save(tmp_path / "other.npy", np.random.default_rng(0).integers(2, size=(80, 64, 64), dtype=np.uint8))
-    data = ("data=arrays", "data.path=other.npy", "metrics=none", "logger=none")
+    data = ("data=arrays", "data.path=other.npy", "data.cache_dir=cache", "metrics=none", "logger=none")
     job = evaluate(tmp_path, f"run={copy}", *data)
     assert job.returncode == 0, job.stderr
     assert (tmp_path / run_folder(job.stdout)).parents[1] == tmp_path / "evaluations"

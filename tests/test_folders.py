@@ -140,6 +140,20 @@ def test_a_folder_belongs_to_one_configuration(composed, tmp_path):
     assert not (tmp_path / "metrics.csv").exists()  # else its rows would come twice
 
 
+def test_a_run_that_has_saved_nothing_begins_anew_where_it_is_resumed(composed, tmp_path, capsys):
+    cfg = composed()
+    longer = composed("trainer.max_steps=999999")
+    for status in ("failed", "stopped", "running", "finished"):  # a full disk, say
+        run = tmp_path / status
+        leave(run, cfg, [])
+        ended(run, status)
+        (run / "checkpoints" / "last.ckpt").unlink()
+        goes_on = resume.resumes(run, longer, may_change=True)
+        # A finished run's results are kept: without a checkpoint, to go on is refused.
+        assert goes_on == (run / "metrics.csv").exists() == (status == "finished")
+        assert capsys.readouterr().out == ("" if goes_on else f"{run} has no checkpoint: the run begins anew\n")
+
+
 def test_a_run_that_failed_before_it_trained_may_be_corrected(composed, tmp_path):
     recorded.record(tmp_path, composed("data.batch_size=2000000"), [])
     ended(tmp_path, "running")  # killed

@@ -39,6 +39,22 @@ def test_a_record_says_what_became_of_a_run_and_adds_up_its_time(tmp_path):
     assert read(tmp_path).seconds >= first.seconds
 
 
+def test_what_ended_a_run_is_said_where_it_cant_be_recorded(tmp_path, monkeypatch):
+    write = jobs._write
+
+    def full(folder, record):
+        if record.status != "running":
+            raise OSError(28, "No space left on device")
+        write(folder, record)
+
+    monkeypatch.setattr(jobs, "_write", full)
+    for end in (ValueError("the reason"), SystemExit(75)):
+        with pytest.raises(type(end)) as ended, recorded(tmp_path, ["seed=1"]):
+            raise end
+        assert ended.value is end
+        assert read(tmp_path).status == "running"
+
+
 def test_two_processes_are_not_at_work_in_one_folder(tmp_path):
     with alone_in(tmp_path / "run"):
         with pytest.raises(

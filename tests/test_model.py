@@ -114,13 +114,27 @@ def test_encoder_and_decoder_agree_where_both_say_what_they_are_for(encoder, dec
             VAE(Encoder(**encoder), Decoder(**decoder))
 
 
+LAST = torch.zeros(5, 4, 2, 1)  # the channels are last
+PERMUTED = r"images\.permute\(0, 3, 1, 2\) puts the channels first"
+
+
 @pytest.mark.parametrize(
     ("images", "shape", "said"),
     [
         (IMAGES[0], (1, 2, 2), r"float tensor \(B, C, H, W\) .* got torch.float32 \(1, 2, 2\)"),
         (IMAGES.byte(), (1, 2, 2), r"got torch.uint8 \(5, 1, 2, 2\)"),
         (IMAGES.numpy(), (1, 2, 2), "got ndarray"),
-        (IMAGES.expand(5, 3, 2, 2), (1, 2, 2), r"Encoder takes images of 1×2×2, got .*makes them gray"),
+        (
+            IMAGES.expand(5, 3, 2, 2),
+            (1, 2, 2),
+            r"Encoder takes images of 1×2×2, got .*\); images\.mean\(.*makes them gray$",
+        ),
+        (LAST, (1, 4, 2), rf"got \(B, C, H, W\) = \(5, 4, 2, 1\); {PERMUTED}$"),
+        (LAST.expand(5, 4, 2, 3), (3, 4, 2), rf"\(5, 4, 2, 3\); {PERMUTED}$"),
+        (LAST.expand(5, 4, 2, 3), (1, 4, 2), rf"{PERMUTED}, then images\.mean\(dim=1, keepdim=True\) makes them gray$"),
+        (LAST, (1, 2, 2), rf"{PERMUTED}, then torch.nn.functional.interpolate\(images, \(2, 2\)\) changes their size$"),
+        (LAST.expand(5, 4, 2, 5), (5, 4, 2), rf"{PERMUTED}$"),
+        (IMAGES, (3, 2, 2), r"; they need 3 channels$"),
         (IMAGES, (3, 2, 4), r"Encoder takes images of 3×2×4, got \(B, C, H, W\) = \(5, 1, 2, 2\); torch.*\(2, 4\)\) "),
         (IMAGES, (1, 2, 2), None),
         (IMAGES.double(), None, None),
@@ -135,6 +149,15 @@ def test_what_a_model_doesnt_take_is_named(images, shape, said):
         else:
             with pytest.raises(WrongImages, match=said):
                 take(images)
+
+
+def test_latents_of_another_width_are_named():
+    model = VAE(Encoder(), Decoder())
+    for shape in ((5, 3), (2,), (5, 1, 2)):
+        said = rf"^latents must be \(B, 2\), as Decoder has latent_dim=2, got {re.escape(str(shape))}$"
+        for take in (model.decode, model.pictures):
+            with pytest.raises(ValueError, match=said):
+                take(torch.zeros(shape))
 
 
 def test_bernoulli_pixels_lie_between_0_and_1():

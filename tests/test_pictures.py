@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -122,6 +123,16 @@ def test_a_rendered_figure_has_its_size_and_its_colours():
     assert {(0, 0, 0), (255, 255, 255)} <= {colour for _, colour in drawn.getcolors(1 << 20)}
     pair = pictures.reconstructions(np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 1), np.uint8))
     assert pair.size == (320, 220)
+
+
+def test_a_matplotlibrc_changes_no_picture():
+    shown = frames(3, 31, 8, 8), TABLE
+    before = pictures.traversals(*shown)
+    own = {"text.usetex": True, "savefig.dpi": 20, "savefig.bbox": "tight", "font.size": 40, "image.origin": "lower"}
+    with matplotlib.rc_context(own):
+        assert pictures.traversals(*shown) == before
+        assert pictures.reconstructions(shown[0][:, 0], shown[0][:, 0]).size == (420, 220)
+        assert matplotlib.rcParams["text.usetex"]  # as it was, afterwards
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -85,17 +85,13 @@ def test_each_metric_gives_its_scores_with_what_is_known_of_them(capsys):
     assert capsys.readouterr().out.strip() == ""
 
 
-def test_a_metric_keeps_no_codes_from_before_nor_afterwards():
+def test_a_score_is_of_the_codes_given_and_leaves_a_metrics_own_alone():
     metric = First()
     metric.update(np.full((4, 2), 9.0), np.zeros((4, 1), int))
-    (score,) = compute_scores({"a": metric}, codes(2.0))
-    assert (score.value, score.n) == (2.0, 3)
-    assert len(metric.codes) == len(metric.factors) == len(metric.log_variances) == 0
-    failing = First(fails="no")
-    compute_scores({"a": failing}, codes())
-    assert len(failing.codes) == 0
-    (score,) = compute_scores({"a": metric}, codes(3.0))
-    assert (score.value, len(metric.seen[-1].mean)) == (3.0, 3)
+    for first in (2.0, 3.0):
+        (score,) = compute_scores({"a": metric}, codes(first))
+        assert (score.value, score.n) == (first, 3)
+    assert metric.compute() == 9
 
 
 def test_a_metric_that_fails_loses_no_other():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bvae.app.errors import InputError, _refuse
-from bvae.app.targets import check_targets, find_own, import_own
+from bvae.app.targets import check_targets, find_own, own_imported
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.checkpoints.recipes import build, describe
 from bvae.losses import Beta
@@ -60,8 +60,21 @@ def test_a_checkpoint_imports_nothing_that_the_caller_has_not(evil, tmp_path):
     assert Training.load_from_checkpoint(path, loss=Beta(beta=2.0)).loss.beta == 2.0
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "own.yaml").write_text("_target_: evil.X\n")
-    import_own([tmp_path / "conf"])  # what the caller's own configuration names
-    assert type(Training.load_from_checkpoint(path).loss).__name__ == "X"
+    works, conf = (tmp_path / "evil.py").read_text(), [tmp_path / "conf"]
+    (tmp_path / "evil.py").write_text("import not_there")
+    for named, fix in (
+        ([], "where you trust it, add the --config-dir=… whose YAML names it as a _target_"),
+        (conf, "evil can't be imported: No module named 'not_there'"),
+    ):
+        with pytest.raises(ValueError, match="the checkpoint") as refused, own_imported(named):
+            Training.load_from_checkpoint(path)
+        what = "the checkpoint names the class evil.X, which isn't imported because a file names it"
+        assert str(refused.value) == f"{what}: {fix}"
+    (tmp_path / "evil.py").write_text(works)
+    with own_imported(conf):  # what the caller's own configuration names
+        assert type(Training.load_from_checkpoint(path).loss).__name__ == "X"
+    with pytest.raises(ValueError, match=r"^another$"), own_imported([]):
+        raise ValueError("another")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,16 @@ def test_a_log_has_one_line_for_a_message_and_its_trace_below():
     assert logging.Formatter().format(failed) == "100%\nValueError: b\\x1b\n[red]"
 
 
+def test_a_log_on_a_full_disk_is_no_trace_on_the_terminal(tmp_path, capsys):
+    log = LogFile(str(tmp_path / "x.log"), encoding="utf-8")
+    log.stream.close()
+    log.stream = open("/dev/full", "w")  # noqa: SIM115
+    log.emit(record("β"))
+    with pytest.raises(OSError, match="No space left"):
+        log.close()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_log_is_a_file_of_its_own(tmp_path):
     before = os.umask(0)
     handler = LogFile(str(tmp_path / "x.log"), encoding="utf-8")

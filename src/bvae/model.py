@@ -38,6 +38,20 @@ def posterior_of(parameters: Tensor) -> Posterior:
     return Posterior(mean, log_variance.clamp(-_LOG_VARIANCE_BOUND, _LOG_VARIANCE_BOUND))
 
 
+def _way_to(shape: tuple[int, ...], given: tuple[int, ...]) -> str:
+    """Say what brings images of another shape to (C, H, W)."""
+    ways = []
+    channels_first = (given[2], *given[:2])
+    if channels_first == shape or (given[0] not in (1, 3) and given[2] in (1, 3)):
+        ways.append("images.permute(0, 3, 1, 2) puts the channels first")
+        given = channels_first
+    if given[0] != shape[0] == 1:
+        ways.append("images.mean(dim=1, keepdim=True) makes them gray")
+    if given[1:] != shape[1:]:
+        ways.append(f"torch.nn.functional.interpolate(images, {shape[1:]}) changes their size")
+    return ", then ".join(ways) or f"they need {shape[0]} channels"
+
+
 class VAE(nn.Module):
     """A VAE (Kingma & Welling 2014, arXiv:1312.6114): what it takes to encode, decode and sample, without the training.
 
@@ -88,12 +102,9 @@ class VAE(nn.Module):
             )
         shape = getattr(self.encoder, "image_shape", None)
         if shape is not None and tuple(images.shape[1:]) != tuple(shape):
-            channels, height, width = shape
-            gray = "images.mean(dim=1, keepdim=True) makes them gray, " if channels == 1 else ""
             raise WrongImages(
-                f"{type(self.encoder).__name__} takes images of {channels}×{height}×{width}, got (B, C, H, W) = "
-                f"{tuple(images.shape)}; {gray}"
-                f"torch.nn.functional.interpolate(images, ({height}, {width})) changes their size"
+                f"{type(self.encoder).__name__} takes images of {'×'.join(map(str, shape))}, got (B, C, H, W) = "
+                f"{tuple(images.shape)}; {_way_to(tuple(shape), tuple(images.shape[1:]))}"
             )
 
     def check_values(self, images: Tensor) -> None:
@@ -110,7 +121,16 @@ class VAE(nn.Module):
             )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents (B, D) into logits (B, C, H, W); `likelihood.mean(logits)` is the picture."""
+        """Decode latents (B, D) into logits (B, C, H, W); `likelihood.mean(logits)` is the picture.
+
+        Raises ValueError for latents of another shape.
+        """
+        width = getattr(self.decoder, "latent_dim", None)
+        if width is not None and (latents.dim() != 2 or latents.shape[1] != width):
+            raise ValueError(
+                f"latents must be (B, {width}), as {type(self.decoder).__name__} has latent_dim={width}, got "
+                f"{tuple(latents.shape)}"
+            )
         return self.decoder(latents.to(self.dtype))
 
     def forward(self, images: Tensor) -> Sample:

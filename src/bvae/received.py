@@ -158,7 +158,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def dataset_of(file: h5py.File, key: str) -> h5py.Dataset:
+def dataset_of(file: h5py.Group, key: str) -> h5py.Dataset:
     """Find a dataset, such as `latents/classes`, whose data is in the file itself.
 
     Raises KeyError if there is none, and ValueError for what would be read from another file: external links, external
@@ -172,10 +172,10 @@ def dataset_of(file: h5py.File, key: str) -> h5py.Dataset:
         if link is None:
             raise KeyError(key)
         if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{file.filename}: {key!r} is a link to elsewhere, which isn't followed")
+            raise ValueError(f"{file.file.filename}: {key!r} is a link to elsewhere, which isn't followed")
         found = found[name]
     if not isinstance(found, h5py.Dataset):
         raise KeyError(key)
     if found.external or found.is_virtual:
-        raise ValueError(f"{file.filename}: {key!r} takes its data from other files, which aren't read")
+        raise ValueError(f"{file.file.filename}: {key!r} takes its data from other files, which aren't read")
     return found

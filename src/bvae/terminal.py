@@ -85,6 +85,9 @@ class LogFile(logging.FileHandler):
 
         return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging calls it so
+        """Drop what can't be written, as on a full disk: the terminal has it."""
+
 
 class ShownFilter(logging.Filter):
     """Makes each message of a log one line that a terminal can show, its trace aside."""

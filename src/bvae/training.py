@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
+from inspect import signature
 from os import PathLike
 from typing import Any
 
@@ -174,7 +175,13 @@ class Training(LightningModule):
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+        scheduler = self.scheduler(optimizer)
+        if any(given.default is given.empty for given in signature(scheduler.step).parameters.values()):
+            raise ValueError(
+                f"the scheduler must follow the steps alone, and {type(scheduler).__name__} waits for a score: take "
+                "torch.optim.lr_scheduler.MultiStepLR, say"
+            )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
         if self.dtype in (torch.float16, torch.bfloat16):

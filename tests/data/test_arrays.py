@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bvae.data import arrays
-from bvae.data.arrays import StoredArray, blocks_of, opened, stored
+from bvae.data.arrays import StoredArray, blocks_of, opened, stored, texts
 
 TABLE = np.arange(35, dtype=np.int32).reshape(7, 5)  # 20 bytes a row
 CUBE = np.arange(70, dtype=np.float32).reshape(7, 5, 2)  # 40 bytes a row
@@ -142,7 +142,7 @@ def test_text_is_read_up_to_a_number(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["a"] = np.array(["hue", "größe"], dtype=h5py.string_dtype())
     with opened(tmp_path / "x.h5", "a") as array:
-        assert array.read().tolist() == ["hue", "größe"]
+        assert texts(array.read()) == ["hue", "größe"]
     monkeypatch.setattr(arrays, "_MOST_TEXTS", 2)
     with opened(tmp_path / "x.h5", "a") as array:
         assert len(array.read()) == 2

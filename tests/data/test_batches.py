@@ -187,6 +187,22 @@ def test_a_module_serves_a_set_with_the_options_of_both(tmp_path, monkeypatch):
     assert module(num_workers=2).train_dataloader().num_workers == 2
 
 
+def test_workers_serve_the_same_batches_and_say_where_shared_memory_is_full(monkeypatch):
+    def batches(num_workers):
+        return list(module(num_workers=num_workers).train_dataloader())
+
+    for found, expected in zip(batches(num_workers=1), batches(num_workers=0), strict=True):
+        assert all(map(torch.equal, found, expected))
+
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # which the workers inherit
+    with pytest.raises(RuntimeError, match=r"unable to allocate shared memory\(shm\)"):
+        batches(num_workers=1)
+    assert len(batches(num_workers=0)) > 1
+
+
 def test_the_defaults_of_a_module_are_those_that_recorded_runs_count_on():
     defaults = {name: parameter.default for name, parameter in signature(ImagesDataModule).parameters.items()}
     del defaults["images"]

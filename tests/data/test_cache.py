@@ -145,6 +145,11 @@ def test_the_default_folder_is_the_users_own_and_shared(tmp_path, monkeypatch, c
     assert DSpritesDataModule(cache_dir="theirs").cache_dir == tmp_path / "theirs"
 
 
+def test_no_test_writes_into_the_users_own_folder():
+    with pytest.raises(OSError, match="Not a directory"):
+        cache.prepare(cache.default_folder() / "x.h5", ROW, {}, blocks_of(1))
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch, number):
     def refuse(*_):

@@ -185,6 +185,28 @@ def test_exif_data_turn_a_picture_that_isnt_square(tmp_path):
     assert corners == [[0, 0, 255], [255, 0, 0], [0, 0, 0], [0, 255, 0]]
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF at all", b"Exif\0\0MM\0*", b"hello"])
+def test_a_whole_picture_with_damaged_exif_data_is_read(exif, tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8)
+    for name in ("a.png", "b.webp", "c.jpg"):
+        options = {"quality": 100} if name == "c.jpg" else {"lossless": True}
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif, **options)
+    found = images_of(tmp_path, channels=1)
+    assert len(found) == 3
+    assert np.array_equal(found[0, 0], pixels)
+    assert np.abs(found[1:, 0].astype(int) - pixels).max() < 8  # WebP's grey and JPEG's are rounded
+
+
+def test_a_truncated_picture_is_left_out_whatever_its_exif_data(tmp_path):
+    grey(9, (64, 64)).save(tmp_path / "a.png")
+    noise = Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8))
+    for name in ("b.png", "c.webp"):
+        noise.save(tmp_path / name, exif=b"hello", lossless=True)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    assert len(images_of(tmp_path)) == 1
+
+
 def test_as_many_pictures_are_decoded_at_once_as_just_fit():
     room, running, together = Room(12), [], threading.Barrier(2, timeout=5)
 

@@ -68,6 +68,50 @@ def test_factors_come_with_their_names(tmp_path):
     assert continuous[np.array([5])][1].tolist() == [[1.0]]
 
 
+def test_names_may_be_bytes_in_utf8(tmp_path):
+    names = ["größe", "色"]
+    encoded = np.array([name.encode() for name in names])
+    np.savez(tmp_path / "a.npz", images=PIXELS, factors=FACTORS, factor_names=encoded)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update({"images": PIXELS, "factors": FACTORS, "factor_names": encoded})
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.update({"images": PIXELS, "factors": FACTORS, "factor_names": names})
+    files = [ArrayFile(str(tmp_path / name)) for name in ("a.npz", "a.h5", "b.h5")]
+    for images in (*files, ArrayImages(PIXELS, FACTORS, encoded)):
+        served(images, tmp_path / "cache")
+        assert images.factors.names == tuple(names)
+    latin = np.array([name.encode("latin-1") for name in ("größe", "b")])
+    np.savez(tmp_path / "c.npz", images=PIXELS, factors=FACTORS, factor_names=latin)
+    with pytest.raises(ValueError, match=r"c\.npz: names must be UTF-8, got b'gr\\xf6\\xdfe'$"):
+        served(ArrayFile(str(tmp_path / "c.npz")), tmp_path / "cache")
+
+
+def test_arrays_may_be_in_the_only_group_of_an_hdf5_file(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.update({"all/images": PIXELS, "all/factors": FACTORS, "all/more/labels": FACTORS})
+    images = ArrayFile(str(tmp_path / "a.h5"))
+    served(images, tmp_path / "cache")
+    assert images.factors.sizes == (2, 3)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.update({"test/images": PIXELS[:2], "train/images": PIXELS})
+        file["train/other"] = h5py.SoftLink("/nowhere")
+    said = r"b\.h5 must hold an array 'images' .*, it has test/images \(2, .*\), train/images \(6, .*\)$"
+    with pytest.raises(ValueError, match=said):
+        ArrayFile(str(tmp_path / "b.h5"))
+
+
+@pytest.mark.parametrize("name", ["A.NPZ", "a.Npy", "A.H5", "a.HDF5"])
+def test_files_end_in_capitals_too(name, tmp_path):
+    place = tmp_path / name
+    if name in ("A.NPZ", "a.Npy"):
+        with place.open("wb") as file:
+            np.savez(file, images=PIXELS) if name == "A.NPZ" else np.save(file, PIXELS)
+    else:
+        with h5py.File(place, "w") as file:
+            file["images"] = PIXELS
+    assert len(served(ArrayFile(str(place)), tmp_path / "cache")) == 6
+
+
 def test_factors_may_be_stored_column_by_column_and_what_cant_be_read_is_not_passed_over(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, images=PIXELS, factors=np.asfortranarray(FACTORS))

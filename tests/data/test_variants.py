@@ -191,6 +191,11 @@ def test_any_kind_of_picture_serves_as_a_background(tmp_path):
     assert ScreamDSprites(background=str(tmp_path / "cmyk.jpg")).picture.shape == (3, 90, 100)
 
 
+def test_a_background_with_damaged_exif_data_is_read(tmp_path):
+    Image.new("RGB", (100, 90), "red").save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*")
+    assert ScreamDSprites(background=str(tmp_path / "a.png")).picture.shape == (3, 90, 100)
+
+
 def test_what_is_no_background_is_refused_in_a_sentence(tmp_path):
     Image.new("RGB", (63, 200)).save(tmp_path / "narrow.png")
     Image.new("RGB", (2000, 300)).save(tmp_path / "long.png")

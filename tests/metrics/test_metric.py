@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lightning import LightningModule, Trainer
+from torch import nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MetricCollection
 
 from bvae import metrics
 from bvae.metrics import Codes
@@ -100,6 +105,80 @@ def test_updates_are_scored_in_one_table_with_their_log_variances():
         metric.update(*everything[::2], everything.log_variance)
     assert len(metric.codes) == len(metric.factors) == 1
     assert not metric.log_variances
+
+
+def test_a_call_adds_its_rows_once_and_scores_them_alone_if_it_can(noisy, factors):
+    mig = metrics.MutualInformationGap()
+    for batch in (slice(0, 500), slice(500, 999)):
+        expected = metrics.mutual_information_gap(noisy[batch], factors[batch])
+        assert mig(noisy[batch], factors[batch]) == pytest.approx(expected)
+    assert mig(noisy[999:], factors[999:]).isnan()
+    with pytest.raises(ValueError, match="codes had the shape"):
+        mig(noisy[:, :1], factors)
+    assert mig.compute() == pytest.approx(metrics.mutual_information_gap(noisy, factors))
+    infomec = metrics.InfoMEC()
+    assert all(value.isnan() for value in infomec(noisy[:1], factors[:1]).values())
+    with pytest.warns(UserWarning, match="InfoMEC can't be computed: every factor has one value"):
+        assert list(infomec.compute()) == ["infom", "infoe", "infoc"]
+
+
+def test_metrics_of_a_collection_share_the_rows_of_calls_and_updates(noisy, factors):
+    collection = MetricCollection([metrics.MutualInformationGap(), metrics.MIGSup()])
+    collection.update(noisy[:300], factors[:300])
+    collection(noisy[300:600], factors[300:600])
+    collection.update(noisy[600:], factors[600:])
+    found = collection.compute()
+    assert found["MutualInformationGap"] == pytest.approx(metrics.mutual_information_gap(noisy, factors))
+    assert found["MIGSup"] == pytest.approx(metrics.mig_sup(noisy, factors))
+
+
+class Scored(LightningModule):
+    """Scores the codes that it is given, as Lightning's documentation has metrics logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.mig = metrics.MutualInformationGap()
+
+    def training_step(self, batch):
+        return self.weight
+
+    def validation_step(self, batch):
+        self.mig(*batch)
+        self.log("mig", self.mig)
+
+    def configure_optimizers(self):
+        return SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning")
+def test_a_metric_that_lightning_logs_is_that_of_all_rows_of_the_validation(noisy, factors):
+    rows = TensorDataset(torch.from_numpy(noisy), torch.from_numpy(factors))
+    loader = DataLoader(rows, batch_size=9)  # of the two batches that are tried first no score can be computed
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(max_steps=2, val_check_interval=1, accelerator="cpu", **quiet)
+    with pytest.warns(UserWarning, match="MutualInformationGap can't be computed: .* too few"):
+        trainer.fit(Scored(), loader, loader)
+    expected = metrics.mutual_information_gap(noisy, factors)
+    assert trainer.callback_metrics["mig"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("change", [lambda a: a.astype(a.dtype.newbyteorder()), lambda a: a[::-1].copy()[::-1]])
+def test_arrays_of_any_byte_order_and_stride_are_scored(change, noisy, factors):
+    mig = metrics.MutualInformationGap()
+    mig.update(change(noisy), change(factors))
+    assert mig.compute() == pytest.approx(metrics.mutual_information_gap(noisy, factors))
+
+
+def test_scores_are_plotted(noisy, factors):
+    mig, infomec = metrics.MutualInformationGap(), metrics.InfoMEC()
+    _, axes = mig.plot([torch.tensor(0.25), torch.tensor(0.75)])
+    assert axes.lines[0].get_ydata().tolist() == [0.25, 0.75]
+    mig.update(noisy, factors)
+    assert mig.plot(ax=axes)[1] is axes
+    assert axes.lines[-1].get_ydata() == [mig.compute()]
+    _, axes = infomec.plot({name: torch.tensor(0.5) for name in infomec.names})
+    assert [line.get_label() for line in axes.lines] == ["infom", "infoe", "infoc"]
 
 
 def test_a_refused_update_adds_nothing():

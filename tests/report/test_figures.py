@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -230,4 +231,6 @@ def test_a_plot_is_svg_in_the_pages_colour_with_its_legend_beside_it():
     assert 'width="72pt" height="144pt"' in plot("", "", draw, size=(1, 2)).svg
     assert plot("", "", draw, legend[:1]).legend == ()  # one line needs none
     assert plot("title", "what it shows", draw).svg == found.svg
+    with matplotlib.rc_context({"text.usetex": True, "savefig.bbox": "tight", "font.size": 40, "axes.grid": True}):
+        assert plot("title", "what it shows", draw).svg == found.svg
     assert colour(10) == colour(0) != colour(1)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bvae.app import processes, recorded, resume
 from bvae.app.callbacks import check_monitors, checked, let_go_on, with_own
-from bvae.app.targets import import_own
+from bvae.app.targets import own_imported
 from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
 from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
@@ -106,7 +106,7 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
     if cfg.compile:
         training.model.encoder.compile(mode=cfg.compile)
         training.model.decoder.compile(mode=cfg.compile)
-    training.configure_optimizers()  # what the optimizer refuses shows now, not after the data is prepared
+    check_schedule(training, cfg)  # what the optimizer refuses shows now, not after the data is prepared
     scoring = scoring_of(cfg)
     if cfg.optimized_metric is not None and cfg.optimized_metric not in names_of(scoring.final):
         choices = ", ".join(names_of(scoring.final)) or "none"
@@ -191,6 +191,18 @@ def check_numbers(cfg: DictConfig) -> None:
         steps("scheduler.milestones", cfg.scheduler.milestones)
 
 
+def check_schedule(training: Training, cfg: DictConfig) -> None:
+    """Raise ValueError for an optimizer and a schedule that don't go together, or one that ends before the training."""
+    made = training.configure_optimizers()
+    total = getattr(made.get("lr_scheduler", {}).get("scheduler"), "total_steps", None)  # OneCycleLR's
+    last = cfg.trainer.max_steps
+    if total is not None and last > total:
+        raise ValueError(
+            f"{cfg.scheduler._target_} ends after total_steps={total}, before trainer.max_steps={last}: "
+            f"use scheduler.total_steps={last}"
+        )
+
+
 def resumed_from(cfg: DictConfig, training: Training) -> tuple[Path, dict[str, Any]]:
     """Find the checkpoint to resume from, and the W&B run that is continued; rewinds `metrics.csv`.
 
@@ -219,9 +231,9 @@ def weights_of(source: Path, vae: VAE) -> dict[str, Tensor]:
     place = Path(to_absolute_path(str(source)))  # hydra.job.chdir=true has changed the folder
     if not place.exists():
         raise ValueError(f"init_from={source}: there is no such run or checkpoint; use init_from=outputs/…")
-    import_own(resume.conf_folders())
     try:
-        found = load(place)
+        with own_imported(resume.conf_folders()):
+            found = load(place)
     except ValueError as error:
         raise ValueError(f"init_from={source}: {error}") from error
     parts = ("encoder.", "decoder.")  # the likelihood's own belong to the objective

@@ -64,6 +64,11 @@ def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def shared_memory_is_full(error: Exception) -> bool:
+    """Whether this is what PyTorch says of a worker that has no room to hand a batch over."""
+    return isinstance(error, RuntimeError) and re.search("shared memory|Bus error", str(error)) is not None
+
+
 @contextmanager
 def job(log: logging.Logger) -> Iterator[None]:
     """Log what ends the job, a mistake in a sentence and anything else with its trace.
@@ -86,8 +91,14 @@ def job(log: logging.Logger) -> Iterator[None]:
     except SystemExit:
         if not interrupts.is_beside():  # else the pool would kill the other jobs
             raise
-    except Exception:
-        log.exception("The job failed")
+    except Exception as error:
+        if shared_memory_is_full(error):
+            log.error(
+                "the shared memory, /dev/shm, is too full for the batches of data.num_workers: free some, give more to "
+                "a container by --shm-size=1g, or use data.num_workers=0"
+            )
+        else:
+            log.exception("The job failed")
     if in_sweep():
         raise JobError
     sys.exit(1)
@@ -113,6 +124,8 @@ def run_app(
     try:
         with interruptible():
             arguments = normalized([_expanded(argument) for argument in sys.argv[1:]], CONF)
+            for name in (*arguments, os.getcwd()):
+                _check_utf8(name)
             from bvae.app.targets import find_own  # late, as it takes its sentences from here
 
             find_own(arguments)
@@ -143,6 +156,16 @@ def _expanded(argument: str) -> str:
 
 def _home(found: re.Match) -> str:
     return found[1] + os.path.expanduser(found[2])
+
+
+def _check_utf8(name: str) -> None:
+    """Raise InputError for a path that no record of a run, log or page could name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name} isn't UTF-8, in which runs are recorded: rename the file or folder, or give a link to it"
+        ) from None
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:

@@ -18,7 +18,7 @@ with interruptible():
 
     from bvae.app import recorded, resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
-    from bvae.app.targets import import_own
+    from bvae.app.targets import own_imported
     from bvae.runs.job import check_folder
     from bvae.runs.latest import folder_of
 
@@ -142,8 +142,8 @@ def evaluate(cfg: DictConfig) -> None:
                 codes, names = evaluation.read_codes(path)
             else:
                 checkpoint = path / "checkpoints" / "last.ckpt" if kind == "run" else path
-                import_own(resume.conf_folders())
-                vae, step = load_with_step(checkpoint)
+                with own_imported(resume.conf_folders()):
+                    vae, step = load_with_step(checkpoint)
                 # A run's is named as seen from its folder, which may be moved.
                 named = checkpoint.relative_to(path).as_posix() if is_own else str(checkpoint.resolve())
                 read_from = {"checkpoint": named, "step": step}

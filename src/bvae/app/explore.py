@@ -15,7 +15,7 @@ with interruptible():
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
     from bvae.app.evaluate import checked_run, data_of, served, typed, with_the_runs_keys
-    from bvae.app.targets import import_own
+    from bvae.app.targets import own_imported
     from bvae.runs.job import check_folder
     from bvae.runs.latest import folder_of
 
@@ -39,12 +39,12 @@ def explore(cfg: DictConfig) -> None:
 
     quiet()
     with input_errors():
-        import_own(resume.conf_folders())
         check_folder(path.parent)
         datamodule = served(data_of(runs[0], cfg), resume.typed(typed()))
         models = []
         for run in runs:
-            vae = load(run / "checkpoints" / "last.ckpt")
+            with own_imported(resume.conf_folders()):
+                vae = load(run / "checkpoints" / "last.ckpt")
             models.append(report.Explored(report.title_of(run), vae, evaluation.units_of(vae, datamodule)))
         report.explore(path, models, datamodule)
     say(f"Explorer: {path}")

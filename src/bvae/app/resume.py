@@ -23,6 +23,7 @@ from bvae.app.errors import CONF, InputError, as_typed, in_sweep, input_errors, 
 from bvae.app.recorded import record_of
 from bvae.runs import job as jobs
 from bvae.runs.latest import WORD, folder_of
+from bvae.terminal import say
 
 _HYDRAS = re.compile(r"[+~]*hydra[./=]")
 _OF_THE_COMMAND = re.compile(r"[+~]*(hydra[./=]|logger[.=])")  # not of the run that it resumes
@@ -124,7 +125,7 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
     Args:
         folder: the run's.
         cfg: its configuration.
-        may_change: whether this may differ from the one that the folder records.
+        may_change: whether this may differ from the one that the folder records, as with `run=…`.
 
     Raises InputError where the folder is of another configuration.
     """
@@ -144,9 +145,12 @@ def resumes(folder: Path, cfg: DictConfig, may_change: bool) -> bool | None:
             )
         if before is not None and before.status == "finished" and not differing:
             return None
-        if may_change or (before is not None and any(folder.glob("checkpoints/*.ckpt"))):
+        is_saved = any(folder.glob("checkpoints/*.ckpt"))
+        if (may_change or before is not None) and (is_saved or (before is not None and before.status == "finished")):
             return True
     if processes.is_first():  # the others may come after it has begun
+        if may_change:
+            say(f"{folder} has no checkpoint: the run begins anew")
         clear(folder)
     return False
 

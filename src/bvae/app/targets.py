@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,11 +92,28 @@ def _run_of(key: str, name: str) -> Path:
     return next((folder for folder in near if (folder / ".hydra").is_dir()), path)
 
 
-def import_own(conf: Sequence[Path]) -> None:
-    """Import the modules of a person's own classes that YAML files name, so that checkpoints may name them too."""
+@contextmanager
+def own_imported(conf: Sequence[Path]) -> Iterator[None]:
+    """Import the modules of a person's own classes that YAML files name, so that checkpoints may name them too.
+
+    Within it, ValueError says what lets a checkpoint be read that names other classes.
+    """
+    from bvae.checkpoints.recipes import NotImported  # late, as it brings torch
+
+    failed = {}
     for module in own_modules(conf, ()):
-        with suppress(ImportError):
+        try:
             import_module(module)
+        except ImportError as error:
+            failed[module] = error
+    try:
+        yield
+    except ValueError as error:
+        if not isinstance(missing := error.__cause__, NotImported):
+            raise
+        why = [f"{module} can't be imported: {reason}" for module, reason in failed.items() if module in missing.what]
+        fix = why[0] if why else "where you trust it, add the --config-dir=… whose YAML names it as a _target_"
+        raise ValueError(f"{missing.what}: {fix}") from error
 
 
 def _registered(conf: Sequence[Path]) -> set[str]:

@@ -20,7 +20,7 @@ with interruptible():
     from omegaconf import DictConfig
 
     from bvae.app import interrupts, processes, recorded, resume, sweeps, together
-    from bvae.app.errors import CONF, InputError, JobError, in_sweep, input_errors, job, run_app
+    from bvae.app.errors import CONF, InputError, JobError, in_sweep, input_errors, job, run_app, shared_memory_is_full
     from bvae.files import seen_from
     from bvae.runs import job as jobs
     from bvae.runs.latest import LINK, mark_latest
@@ -62,7 +62,7 @@ def train(
                 if not in_sweep() and not run.trainer.fast_dev_run:
                     mark_latest(run.output, Path(to_absolute_path(str(LINK))))
                 say(*opening(run))
-        with ends(run, cfg.compile):
+        with ends(run, cfg):
             run.trainer.fit(run.training, datamodule=run.datamodule, ckpt_path=run.checkpoint, weights_only=True)
             if processes.is_first():
                 say(*ended_early(run))
@@ -141,8 +141,10 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
 
 
 @contextmanager
-def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
+def ends(run: Run, cfg: DictConfig) -> Iterator[None]:
     """Turn what may end a training into a sentence that says how it goes on."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     from bvae.callbacks import NotLogged
     from bvae.checkpoints.files import disk_is_full
     from bvae.checks import OtherImages
@@ -153,6 +155,8 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
         yield
     except (WrongImages, OtherImages, NotLogged) as error:
         raise InputError(str(error)) from error
+    except MisconfigurationException as error:
+        raise InputError(refused_by_lightning(cfg, " ".join(str(error).split()))) from error
     except NotFinite as error:
         raise InputError(f"{error}; {after_divergence(run.output / 'checkpoints')}") from error
     except OSError as error:
@@ -160,16 +164,36 @@ def ends(run: Run, compile_mode: str | None) -> Iterator[None]:
             raise
         raise InputError(f"the disk is full: {error}; once there is room, {resumed} resumes the run") from error
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if shared_memory_is_full(error):
+            raise
         if run.checkpoint is not None and not run.training.has_begun:
             raise InputError(f"the training can't go on from {run.checkpoint}: {error!r}") from error
-        if compile_mode is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
+        if found := re.search(r"The specified number of total steps is (\d+)", str(error)):
+            raise InputError(
+                f"{cfg.scheduler._target_} ended with step {int(found[1]):,}: use a larger scheduler.total_steps, or "
+                f"trainer.max_steps={found[1]}"
+            ) from error
+        if cfg.compile is None or not re.search(r"\bC(\+\+)? compiler", str(error)):
             raise
         raise InputError(
-            f"compile={compile_mode} needs a C++ compiler: install g++, name another in CXX, or use compile=null"
+            f"compile={cfg.compile} needs a C++ compiler: install g++, name another in CXX, or use compile=null"
         ) from error
     except SystemExit:
         say(f"Preempted at step {run.trainer.global_step:,}: {resumed} resumes the run")
         raise
+
+
+def refused_by_lightning(cfg: DictConfig, why: str) -> str:
+    """Say what Lightning refuses, with the key of the callback that it names."""
+    keys = [
+        f"callbacks.{name}"
+        for name, node in cfg.callbacks.items()
+        if node and str(node.get("_target_")).rpartition(".")[2] in why
+    ]
+    if not keys:
+        return f"Lightning refuses the trainer: {why}"
+    fix = "choose logger=csv, or " if "logger" in why else ""
+    return f"{keys[0]}: {why.rstrip('.')}: {fix}leave the callback out with {keys[0]}=null"
 
 
 def after_divergence(checkpoints: Path) -> str:

@@ -24,9 +24,9 @@ def load(path: str | PathLike, **parts: nn.Module) -> VAE:
     """Load a model, in evaluation mode.
 
     Args:
-        path: a run's folder, of which the newest checkpoint is taken; a checkpoint of ours; or a `model.pt` of
-            disentangling-vae (github.com/YannDubs). The file is read with `weights_only=True`, and of the classes that
-            it names only those of bvae, `torch.nn` and of modules that you have imported are built.
+        path: a run's folder or its `checkpoints/`, of which the newest is taken; a checkpoint of ours; or a `model.pt`
+            of disentangling-vae (github.com/YannDubs). The file is read with `weights_only=True`, and of the classes
+            that it names only those of bvae, `torch.nn` and of modules that you have imported are built.
         parts: `encoder`, `decoder` or `likelihood` in place of the checkpoint's, for a part that it can't describe.
 
     Raises FileNotFoundError where there is no such file, and ValueError for one that is not such a checkpoint, that
@@ -39,7 +39,8 @@ def load_with_step(path: str | PathLike, **parts: nn.Module) -> tuple[VAE, int]:
     """Load a model as `load` does, with the steps that it was trained for, 0 where the checkpoint doesn't say."""
     path = Path(path)
     if path.is_dir():
-        path = newest(path / "checkpoints")[0]
+        folder = path / "checkpoints"
+        path = newest(path if path.resolve().name == "checkpoints" and not folder.is_dir() else folder)[0]
     try:
         checkpoint = read_file(path)
     except FileNotFoundError:

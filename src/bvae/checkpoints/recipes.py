@@ -30,6 +30,14 @@ _MOST_VALUES = 100_000  # of a part's recipe
 _LIBRARIES = ("lightning", "pytorch_lightning", "torch", "torchmetrics")
 
 
+class NotImported(ValueError):
+    """A checkpoint names a class of a module that isn't imported; `what` says so without the fix."""
+
+    def __init__(self, path: str) -> None:
+        self.what = f"the checkpoint names the class {path}, which isn't imported because a file names it"
+        super().__init__(f"{self.what}: where you trust it, import {path.rpartition('.')[0] or path} first")
+
+
 def describe(value: Any) -> Any:
     """Describe a module or an optimizer, partial or not, as a recipe; plain values stand for themselves.
 
@@ -152,10 +160,7 @@ def _class(path: str) -> type:
         except ImportError as error:
             raise ValueError(f"the checkpoint needs the class {path}, which can't be imported: {error}") from error
     if module is None or (not is_ours and module_name.partition(".")[0] in _LIBRARIES):
-        raise ValueError(
-            f"the checkpoint names the class {path}, which isn't imported because a file names it: "
-            f"where you trust it, import {module_name or path} first"
-        )
+        raise NotImported(path)
     cls = vars(module).get(name)  # getattr would let a module import what is asked of it
     if not (isinstance(cls, type) and issubclass(cls, nn.Module | Optimizer)):
         raise ValueError(f"the checkpoint names {path}, which is neither a torch module nor an optimizer")

@@ -15,6 +15,7 @@ from typing import IO
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bvae.received import dataset_of, open_hdf5
 
@@ -51,15 +52,24 @@ def opened(path: Path, key: str = "") -> Iterator[StoredArray]:
     of three dimensions or more in Fortran's order.
     """
     readers = {".npz": _opened_npz, ".npy": _opened_npy, ".h5": _opened_hdf5, ".hdf5": _opened_hdf5}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise ValueError(f"arrays are read from files that end in {', '.join(readers)}, got {path}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
     try:
-        with readers[path.suffix](path, key) as array:
+        with readers[path.suffix.lower()](path, key) as array:
             yield array
     except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
+
+
+def texts(values: ArrayLike) -> list[str]:
+    """Take names as a list of text; raises ValueError for bytes that aren't UTF-8."""
+    found = np.atleast_1d(values)
+    try:
+        return (np.char.decode(found, "utf-8") if found.dtype.kind == "S" else found.astype(str)).tolist()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"names must be UTF-8, got {error.object!r}") from error
 
 
 def blocks_of(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -82,11 +92,29 @@ def _keys_npz(archive: zipfile.ZipFile) -> list[str]:
     return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
-def _keys_hdf5(file: h5py.File) -> list[str]:
+def _root(file: h5py.File) -> h5py.Group:
+    """Find what holds the arrays: the file, or its only group if there is nothing beside it."""
+    keys = list(file)
+    return file[keys[0]] if len(keys) == 1 and _is_group(file, keys[0]) else file
+
+
+def _is_group(file: h5py.Group, key: str) -> bool:
+    return isinstance(file.get(key, getlink=True), h5py.HardLink) and file.get(key, getclass=True) is h5py.Group
+
+
+def _keys_hdf5(root: h5py.Group) -> list[str]:
+    """List the arrays in it, or if there are none, those in its groups as `group/array`."""
     found = []
-    for key in file:
+    for key in root:
         with suppress(KeyError):  # a group
-            dataset_of(file, key)
+            dataset_of(root, key)
+            found.append(key)
+    if found:
+        return found
+    inner = [f"{group}/{name}" for group in root if _is_group(root, group) for name in root[group]]
+    for key in inner:
+        with suppress(KeyError, ValueError):  # a group in a group, or a link
+            dataset_of(root, key)
             found.append(key)
     return found
 
@@ -144,15 +172,15 @@ def _opened_npz(path: Path, key: str) -> Iterator[StoredArray]:
 def _opened_hdf5(path: Path, key: str) -> Iterator[StoredArray]:
     with open_hdf5(path) as file:
         try:
-            array = dataset_of(file, key)
+            array = dataset_of(_root(file), key)
         except KeyError:
-            _check_key(path, key, _keys_hdf5(file))
+            _check_key(path, key, _keys_hdf5(_root(file)))
             raise
         if h5py.check_string_dtype(array.dtype):
             _plain(path, key, array.shape or (), np.dtype("U"), False)
             if array.size > _MOST_TEXTS:
                 raise ValueError(f"{path}: {key!r} holds {array.size:,} texts, at most {_MOST_TEXTS:,} are read")
-            text = array.asstr()[()].astype(str)
+            text = array[()].astype("S")
             yield StoredArray(text.shape, text.dtype, iter([text]))
             return
         _plain(path, key, array.shape or (), array.dtype, False)
@@ -182,12 +210,12 @@ def stored(path: Path, read: Collection[str] = ()) -> dict[str, tuple[tuple[int,
     """
     keys = [""]
     try:
-        if path.is_file() and path.suffix == ".npz":
+        if path.is_file() and path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:
                 keys = _keys_npz(archive)
-        elif path.is_file() and path.suffix in (".h5", ".hdf5"):
+        elif path.is_file() and path.suffix.lower() in (".h5", ".hdf5"):
             with open_hdf5(path) as file:
-                keys = _keys_hdf5(file)
+                keys = _keys_hdf5(_root(file))
     except _DAMAGED as error:
         raise ValueError(f"{path} is damaged or no {path.suffix} archive: {error}") from error
     found = {}

@@ -49,7 +49,7 @@ def name_of(*paths: Path) -> str:
             raise FileNotFoundError(f"there is no file {path}")
         stat = path.stat()
         stats.append(f"{path} {stat.st_size} {stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(stats).encode()).hexdigest()[:8]
+    return hashlib.sha256("\n".join(stats).encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def prepare(

@@ -107,7 +107,7 @@ class Cars3D(OfficialImages):
 
 
 def _is_car(path: PurePath) -> bool:
-    return path.suffix == ".mat" and not path.name.startswith(".")
+    return path.suffix.lower() == ".mat" and not path.name.startswith(".")
 
 
 def _is_member(member: tarfile.TarInfo) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
 
 from bvae.checks import OtherImages, finite
 from bvae.data import cache
@@ -96,6 +96,15 @@ class Numbers(DistributedSampler):
         if first % len(self) == 0:
             torch.empty((), dtype=torch.int64).random_()  # as a loader's own seed was drawn: the noise comes after it
         yield from range(first, first + len(self))
+
+
+def _handed_over(batch: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Put a worker's batch into shared memory, which fails if that is full: what PyTorch does later would hang."""
+    if get_worker_info() is not None:
+        for part in batch:
+            if part.numel():
+                part.share_memory_()
+    return batch
 
 
 class Resumable(DataLoader):
@@ -243,7 +252,14 @@ class ImagesDataModule(LightningDataModule):
 
     def _loader(self, batches: Batches, sampler: Numbers | None = None) -> DataLoader:
         own = torch.Generator()  # to start loading leaves the generator alone that the training's noise comes from
-        return Resumable(batches, sampler=sampler, batch_size=None, num_workers=self.num_workers, generator=own)
+        return Resumable(
+            batches,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            collate_fn=_handed_over,
+            generator=own,
+        )
 
     def train_dataloader(self) -> DataLoader:
         batches = self._batches(self._train_indices, self.batch_size, self.seed, *self._processes())

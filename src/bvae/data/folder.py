@@ -19,7 +19,7 @@ from bvae.checks import boolean, integer
 from bvae.data import cache
 from bvae.data.cached import CachedImages, warn_if_dark
 from bvae.data.image_set import Card
-from bvae.data.pictures import GREY_MODES, ROOM, colours_of, converted, eight_bits
+from bvae.data.pictures import GREY_MODES, ROOM, colours_of, converted, eight_bits, turn_upright
 from bvae.received import PICTURES, check_regular
 from bvae.terminal import progress, shown
 
@@ -153,7 +153,7 @@ class FolderImages(CachedImages):
         key = hashlib.sha256()
         for name in self.files:
             key.update(f"{name}\0{_state_of(self.path / name)}\n".encode(errors="surrogateescape"))
-        return {"source": str(self.path), "key": f"{key.hexdigest()} {self.strict}"}
+        return {"source": shown(self.path), "key": f"{key.hexdigest()} {self.strict}"}
 
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
         return len(self.files), progress(self._blocks(), f"Reading {self.path.name}", len(self.files))
@@ -193,7 +193,7 @@ class FolderImages(CachedImages):
         mode = "L" if self.shape[0] == 1 else "RGB"
         size = (self.size, self.size)
         with picture:
-            ImageOps.exif_transpose(picture, in_place=True)
+            turn_upright(picture)
             upright = converted(eight_bits(picture, self.white), mode)
             fit = ImageOps.pad if self.pad else ImageOps.fit
             pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))

@@ -12,7 +12,7 @@ from PIL import Image
 from bvae.data import arrays, cache
 from bvae.data.cached import CachedImages
 from bvae.data.image_set import Card, FactorGrid, Factors
-from bvae.terminal import progress
+from bvae.terminal import progress, shown
 
 _SIZE = 64  # pixels, of all of them
 _BLOCK = 1024  # images
@@ -47,7 +47,7 @@ class OfficialImages(CachedImages):
         return f"{self.card.name}-{cache.name_of(*self.sources())}"
 
     def about(self) -> dict[str, Any]:
-        return {"source": str(self.path)}
+        return {"source": shown(self.path)}
 
 
 def read_images(path: Path) -> tuple[int, Iterator[np.ndarray]]:

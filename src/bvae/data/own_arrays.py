@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from bvae.checks import ROUNDING, brought, positive
 from bvae.data import cache
-from bvae.data.arrays import opened, stored
+from bvae.data.arrays import opened, stored, texts
 from bvae.data.cached import CachedImages, warn_if_dark
 from bvae.data.image_set import Card, Factors, named
 from bvae.terminal import progress, shown
@@ -131,7 +132,7 @@ class ArrayFile(CachedImages):
         return f"arrays-{cache.name_of(self.path)}{scaled}"
 
     def about(self) -> dict[str, Any]:
-        return {"source": str(self.path)}
+        return {"source": shown(self.path)}
 
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
         count = self._count
@@ -182,13 +183,14 @@ class ArrayFile(CachedImages):
         super().load(folder)
         if self.white is not None:
             self._scale = scale_of(self._maximum(folder), np.dtype(self.dtype), self.white)
-        factors, names = None, self.factor_names
+        factors = None
+        names: ArrayLike | None = self.factor_names
         if self._factors_key is not None:
             with opened(self.path, self._factors_key) as array:
                 factors = array.read()
         if names is None and factors is not None and "factor_names" in self._arrays:
             with opened(self.path, "factor_names") as array:
-                names = array.read().astype(str).tolist()
+                names = array.read()
         try:
             self._labels, self.factors = described(factors, names, len(self))
         except ValueError as error:
@@ -248,14 +250,14 @@ def converted(images: np.ndarray, channels_last: bool, white: float = 1.0) -> np
     return np.ascontiguousarray(images, dtype=np.float32 if images.dtype.kind == "f" else np.uint8)
 
 
-def described(factors: np.ndarray | None, names: Sequence[str] | None, count: int) -> tuple[np.ndarray, Factors | None]:
+def described(factors: np.ndarray | None, names: ArrayLike | None, count: int) -> tuple[np.ndarray, Factors | None]:
     """Check factors (N, K) or (N,) and describe them: as (N, K) int64, or float64 where they are continuous.
 
     Raises ValueError where they don't go with so many images or with the names.
     """
     if isinstance(names, str):
         raise ValueError(f"factor_names must be a list of names, got {names}")
-    names = None if names is None else [shown(name) for name in names]
+    names = None if names is None else [shown(name) for name in texts(names)]
     if factors is None:
         if names is not None:
             raise ValueError(f"factor_names are given, {', '.join(names)}, but no factors")

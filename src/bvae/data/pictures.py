@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Condition
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F")
 _MOST_PIXELS = 1 << 26  # decoded at once, by all threads: about 16 bytes each
@@ -47,6 +48,13 @@ class Room:
 
 
 ROOM = Room(_MOST_PIXELS)
+
+
+def turn_upright(picture: Image.Image) -> None:
+    """Turn a picture as its EXIF data says; damaged EXIF data are ignored, as the pixels are there."""
+    picture.load()
+    with suppress(Exception):  # Pillow raises whatever it stumbles over
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def eight_bits(picture: Image.Image, white: int | None = None) -> Image.Image:

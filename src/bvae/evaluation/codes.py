@@ -14,6 +14,7 @@ from lightning import LightningDataModule
 from rich.progress import track
 from torch import Tensor
 
+from bvae.data.arrays import texts
 from bvae.data.image_set import FactorGrid
 from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
@@ -159,7 +160,10 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
             raise ValueError(f"{path}: codes have the shape {codes.shape}, their log_variances {log_variances.shape}")
     if "factor_names" not in arrays:
         return codes_of(codes, factors, log_variances), None
-    names = np.atleast_1d(arrays["factor_names"]).astype(str).tolist()
+    try:
+        names = texts(arrays["factor_names"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return codes_of(codes, factors, log_variances), [shown(name) for name in names]
 
 

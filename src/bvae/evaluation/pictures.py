@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -23,7 +23,7 @@ COLUMNS = 11  # of a picture of traversals; divides the steps between the frames
 FRAMES = 31  # that each traversal is decoded at
 _GIF_MILLISECONDS = 80  # a frame
 _GAP = 4  # pixels between pictures
-_PLAIN = {"text.parse_math": False, "text.usetex": False}  # a factor may have a $ in its name
+_STYLE = ["default", {"text.parse_math": False}]  # whatever a matplotlibrc says; a factor may have a $ in its name
 
 
 def pixels(images: Tensor) -> np.ndarray:
@@ -56,7 +56,7 @@ def traverse(vae: VAE, latents: Tensor, values: Tensor) -> np.ndarray:
     return pixels(images.unflatten(0, codes.shape[:2]))
 
 
-@matplotlib.rc_context(_PLAIN)
+@style.context(_STYLE)
 def reconstructions(originals: np.ndarray, decoded: np.ndarray) -> Image.Image:
     """Draw originals over their reconstructions: pixels (N, H, W, C) twice -> two rows and N columns."""
     figure = Figure(figsize=(len(originals) + 1.2, 2.2), dpi=100, layout="constrained")
@@ -64,7 +64,7 @@ def reconstructions(originals: np.ndarray, decoded: np.ndarray) -> Image.Image:
     return _render(figure)
 
 
-@matplotlib.rc_context(_PLAIN)
+@style.context(_STYLE)
 def traversals(frames: np.ndarray, table: Sequence[LatentUnit]) -> Image.Image:
     """Draw one row a unit in the table's order, from −3 to 3, labelled with its KL, its variance and its factor.
 

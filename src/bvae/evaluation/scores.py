@@ -117,8 +117,6 @@ def compute_scores(
     scores = []
     for name, metric in chosen.items():
         start = time.perf_counter()
-        metric.reset()
-        metric.update(codes.mean, codes.factors, codes.log_variance)
         with terminal.status(Text(f"Score: {shown(name)}")) as status:
             if getattr(metric, "progress", False):
                 status.stop()  # it shows a bar of its own
@@ -128,14 +126,13 @@ def compute_scores(
                 if metric.looks_at_factors and nothing:
                     raise ValueError(nothing)
                 chance = metric.chance(codes)
-                result, protocol = metric.compute(), metric.protocol(len(codes.mean))
+                result, protocol = metric.score(codes), metric.protocol(len(codes.mean))
                 remarks = (metric.remark(codes), rare if metric.looks_at_factors else "")
                 protocol = "; ".join(filter(None, (protocol, *remarks)))
             except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
                 chance = None
                 result = dict.fromkeys(metric.names, math.nan) or math.nan
                 protocol = f"can't be computed: {error}"
-        metric.reset()
         values: dict[str, Any] = result if isinstance(result, dict) else {name: result}
         seconds = time.perf_counter() - start
         for key, value in values.items():

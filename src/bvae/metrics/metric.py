@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -64,6 +66,9 @@ class CodesMetric(Metric, ABC):
     seed: int | None = None  # of what is drawn at random, where something is
     looks_at_factors = True  # by how much units follow them, however little a unit moves
     names: tuple[str, ...] = ()  # of the scores, where `score` gives several
+    codes: list[Tensor]
+    log_variances: list[Tensor]
+    factors: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         """kwargs: those of `torchmetrics.Metric`."""
@@ -113,19 +118,45 @@ class CodesMetric(Metric, ABC):
                 raise ValueError(f"log_variances must have the shape of the codes, got {shapes}")
         if len(self.codes) and bool(len(self.log_variances)) != (log_variances is not None):
             raise ValueError("either every update has log_variances or none")
-        self.codes.append(codes)
-        self.factors.append(factors)
+        # New lists, as metrics of a `MetricCollection` share theirs, and its `forward` calls each metric.
+        self.codes = [*self.codes, codes]
+        self.factors = [*self.factors, factors]
         if log_variances is not None:
-            self.log_variances.append(log_variances)
+            self.log_variances = [*self.log_variances, log_variances]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor | dict[str, Tensor]:
+        """Add a batch as `update` does, and return the batch's own score: NaN if it has too few rows for one."""
+        self.update(*args, **kwargs)
+        log_variance = self.log_variances[-1] if len(self.log_variances) else None
+        try:
+            score = self.score(Codes(self.codes[-1], log_variance, self.factors[-1]))
+        except ValueError:
+            score = self._undefined
+        self._forward_cache = _tensors(score)
+        return self._forward_cache
 
     def compute(self) -> Tensor | dict[str, Tensor]:
+        """Score all rows: NaN and a warning with the reason if they can't be scored; ValueError without rows."""
         if not len(self.codes):
             raise ValueError(f"{type(self).__name__} has no codes yet: call update(codes, factors) first")
         log_variance = dim_zero_cat(self.log_variances) if len(self.log_variances) else None
-        score = self.score(Codes(dim_zero_cat(self.codes), log_variance, dim_zero_cat(self.factors)))
-        if isinstance(score, dict):
-            return {name: _scalar(value) for name, value in score.items()}
-        return _scalar(score)
+        try:
+            score = self.score(Codes(dim_zero_cat(self.codes), log_variance, dim_zero_cat(self.factors)))
+        except ValueError as error:  # which would end a training at its first validation
+            warnings.warn(f"{type(self).__name__} can't be computed: {error}", stacklevel=3)
+            score = self._undefined
+        return _tensors(score)
+
+    @property
+    def _undefined(self) -> float | dict[str, float]:
+        return dict.fromkeys(self.names, math.nan) or math.nan
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot a result of `forward` or `compute`, or a list of them; what `compute` returns by default.
+
+        Returns the figure, None for axes of yours, and the axes.
+        """
+        return self._plot(val, ax)
 
 
 class SplitMetric(CodesMetric):
@@ -150,7 +181,16 @@ class SplitMetric(CodesMetric):
 
 
 def _copied(values: Tensor | np.ndarray) -> Tensor:
-    return values.detach().clone() if isinstance(values, Tensor) else torch.tensor(values)
+    if isinstance(values, Tensor):
+        return values.detach().clone()
+    # torch takes the processor's byte order alone, and no negative strides
+    return torch.from_numpy(np.array(values, dtype=np.asarray(values).dtype.newbyteorder("="), order="C"))
+
+
+def _tensors(score: float | dict[str, float]) -> Tensor | dict[str, Tensor]:
+    if isinstance(score, dict):
+        return {name: _scalar(value) for name, value in score.items()}
+    return _scalar(score)
 
 
 def _scalar(value: float) -> Tensor:

@@ -42,7 +42,7 @@ def write_page(path: Path, template: str, **shown: Any) -> None:
         _environment().get_template(template).render(date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}", **shown)
     )
     with atomic_write(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:

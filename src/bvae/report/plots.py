@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 import matplotlib
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,7 +19,6 @@ _STYLE = {
     "svg.fonttype": "none",  # text, that the page's font is used for
     "svg.hashsalt": "bvae",  # the same identifiers in each run
     "text.parse_math": False,  # a factor may have a $ in its name
-    "text.usetex": False,  # which a matplotlibrc in the current folder could ask for, and LaTeX is a program
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -46,7 +46,7 @@ def plot(
     size: tuple[float, float] = (3.6, 2.5),
 ) -> Plot:
     """Draw into axes of a size in inches, of which the page takes the proportions."""
-    with matplotlib.rc_context(_STYLE):
+    with style.context(["default", _STYLE]):  # whatever a matplotlibrc says, which could run LaTeX
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())
         buffer = StringIO()

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,10 +95,12 @@ def recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ended("failed", " ".join(str(error).split()) or type(error).__name__)
+        with suppress(OSError):  # a full disk, say, which is what ended it
+            ended("failed", " ".join(str(error).split()) or type(error).__name__)
         raise
     except BaseException:
-        ended("stopped")
+        with suppress(OSError):
+            ended("stopped")
         raise
     ended("finished")
 

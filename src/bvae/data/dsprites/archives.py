@@ -43,7 +43,7 @@ def read(path: Path) -> Iterator[np.ndarray]:
     """
     keys = {".npz": "latents_classes", ".hdf5": "latents/classes", ".h5": "latents/classes"}
     _check_suffix(path, keys)
-    with arrays.opened(path, keys[path.suffix]) as classes, arrays.opened(path, "imgs") as images:
+    with arrays.opened(path, keys[path.suffix.lower()]) as classes, arrays.opened(path, "imgs") as images:
         _check_layout(path, images.shape, images.dtype, classes.read())
         for block in progress(images.blocks, f"Reading {path.name}", NUM_IMAGES):
             if block.max() > 1:
@@ -56,11 +56,11 @@ def write(path: Path) -> None:
     writers = {".npz": _write_npz, ".hdf5": _write_hdf5, ".h5": _write_hdf5}
     _check_suffix(path, writers)
     with atomic_write(path) as partial:
-        writers[path.suffix](partial, progress(map(unpack, render_all()), f"Writing {path.name}", NUM_IMAGES))
+        writers[path.suffix.lower()](partial, progress(map(unpack, render_all()), f"Writing {path.name}", NUM_IMAGES))
 
 
 def _check_suffix(path: Path, known: Collection[str]) -> None:
-    if path.suffix not in known:
+    if path.suffix.lower() not in known:
         raise ValueError(f"an archive ends in {', '.join(known)}, got {path}")
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from bvae.data.dsprites.image_set import CARD, DSprites, Source, unpack
 from bvae.data.dsprites.render import IMAGE_BYTES, IMAGE_SIZE
 from bvae.data.image_set import Card
-from bvae.data.pictures import eight_bits
+from bvae.data.pictures import eight_bits, turn_upright
 from bvae.received import PICTURES, check_regular
 
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
@@ -189,7 +189,8 @@ def _read(path: Path) -> np.ndarray:
     try:
         check_regular(path)
         with Image.open(path, formats=PICTURES) as opened:
-            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
+            turn_upright(opened)
+            picture = eight_bits(opened).convert("RGB")
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise ValueError(f"data.background={path} can't be read as a picture, a PNG or JPEG: {error}") from error
     given = "{}×{}".format(*picture.size)
