@@ -32,7 +32,7 @@ def codes() -> Codes:
 def test_the_table_says_what_each_unit_follows(codes):
     table = {row.unit: row for row in latent_table(codes, FACTORS)}
     assert [(table[u].factor, table[u].name, table[u].active) for u in (1, 2)] == [
-        ("posX", "pos X", True),
+        ("posX", "x", True),
         ("scale", "scale", True),
     ]
     assert table[1].correlation == pytest.approx(1)
@@ -56,13 +56,13 @@ def test_a_unit_that_never_moves_follows_nothing(codes):
 
 def test_the_csv_has_the_units_with_the_most_kl_first(codes, tmp_path):
     table = latent_table(codes, FACTORS)
-    assert finding(table, FACTORS) == "Found: pos X, scale. Mixed with others: pos Y. Not found: shape, rotation."
+    assert finding(table, FACTORS) == "Found: x, scale. Mixed with others: y. Not found: shape, rotation."
     write_csv(table, tmp_path / "latents.csv")
     with (tmp_path / "latents.csv").open() as file:
         rows = list(csv.reader(file))
     columns = ["unit", "variance", "kl", "active", "factor", "correlation", "normalized_mi", "name"]
     assert rows[0] == [*columns, "given", "factor_given", "normalized_mi_given"]
-    assert rows[1][7:10] == ["pos X", "shape", "posX"]
+    assert rows[1][7:10] == ["x", "shape", "posX"]
     assert [int(row[0]) for row in rows[1:]] == [1, 2, 3, 0]
     kls = [float(row[2]) for row in rows[1:]]
     assert kls == sorted(kls, reverse=True)
@@ -81,7 +81,7 @@ def test_units_are_named_by_what_they_tell_within_a_shape_where_that_is_clearer(
     assert [(row.factor, row.factor_given, row.name) for row in table[:2]] == [("shape", "orientation", "rotation")] * 2
     assert table[2].name == "shape"
     assert table[2].shares_given[0] == 0  # what is given tells nothing
-    assert finding(table, FACTORS) == "Found: rotation, shape. Not found: scale, pos X, pos Y."
+    assert finding(table, FACTORS) == "Found: rotation, shape. Not found: scale, x, y."
     few = latent_table(codes_of(means[:600], factors[:600], log_variances[:600]), FACTORS)
     assert not any(row.given for row in few)  # with a few images in a shape, noise would tell of the rotation
 
@@ -89,10 +89,10 @@ def test_units_are_named_by_what_they_tell_within_a_shape_where_that_is_clearer(
 def test_a_factor_of_which_its_unit_tells_little_is_found_in_part():
     rng = np.random.default_rng(0)
     factors = FACTORS.classes_of(rng.integers(737_280, size=10_000))
-    for noise, expected in ((0.2, "Found: pos X. Not found"), (0.8, "Found: none. In part: pos X. Not found")):
+    for noise, expected in ((0.2, "Found: x. Not found"), (0.8, "Found: none. In part: x. Not found")):
         means = factors[:, 3:4] / 31 * 3.4 - 1.7 + rng.normal(scale=noise, size=(10_000, 1))
         table = latent_table(codes_of(means, factors, np.full(means.shape, -3.0)), FACTORS)
-        assert finding(table, FACTORS) == f"{expected}: shape, scale, rotation, pos Y."
+        assert finding(table, FACTORS) == f"{expected}: shape, scale, rotation, y."
 
 
 def test_an_angle_is_found_by_its_sine_and_cosine_together():

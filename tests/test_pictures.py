@@ -27,7 +27,7 @@ def frames(units: int, n: int, height: int, width: int, channels: int = 1) -> np
 
 
 TABLE = [
-    LatentUnit(2, 0.012345, 2.5, True, "posX", 0.9, 0.8, "pos X"),
+    LatentUnit(2, 0.012345, 2.5, True, "posX", 0.9, 0.8, "x"),
     LatentUnit(0, 0.5, 1.25, True),
     LatentUnit(1, 0.99, 0.001, False),
 ]
@@ -107,7 +107,7 @@ def test_traversals_are_a_row_a_unit_in_the_tables_order_from_minus_3_to_3(figur
             assert np.array_equal(shown, moving[unit, 3 * column, ..., 0])
     labels = axes.get_yticklabels()
     assert [label.get_text() for label in labels] == [
-        "unit 2: pos X\nKL 2.50 nats\nvariance 0.01235",
+        "unit 2: x\nKL 2.50 nats\nvariance 0.01235",
         "unit 0: active\nKL 1.25 nats\nvariance 0.50000",
         "unit 1: at the prior\nKL 0.00 nats\nvariance 0.99000",
     ]
@@ -138,7 +138,7 @@ def test_a_matplotlibrc_changes_no_picture():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_mosaic_has_each_unit_at_its_place_with_a_heading(channels):
     moving = frames(3, 4, 20, 30, channels)
-    headings = (("2: pos X", 255, 4, 4), ("0: active", 255, 68, 4), ("1: at the prior", 160, 4, 64))
+    headings = (("2: x", 255, 4, 4), ("0: active", 255, 68, 4), ("1: at the prior", 160, 4, 64))
     sheets = pictures.mosaic(moving, TABLE, columns=2)
     assert len(sheets) == 4
     # Pictures twice as large, each with 16 pixels above it, 4 between them and around all.

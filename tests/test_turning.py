@@ -35,7 +35,7 @@ def test_a_pair_that_counts_from_another_angle_in_each_place_turns_with_the_elli
     assert (turn.angle, turn.category, turn.shown) == ("orientation", "shape", ELLIPSE)
     assert (turn.units, turn.turns) == ((1, 2), 2)
     assert turn.explained == pytest.approx(1, abs=0.01)
-    assert line == "Found: shape, pos X. In part: rotation (ellipse: units 1 and 2). Not found: scale, pos Y."
+    assert line == "Found: shape, x. In part: rotation (ellipse: units 1 and 2). Not found: scale, y."
 
 
 def test_the_last_orientation_is_the_first_once_more():
@@ -54,7 +54,7 @@ def test_a_pair_that_turns_with_every_shape_finds_the_rotation_whatever_it_is_na
     less_kl = (classes[:, 1] - 2.5) / 3
     turns, line = found_by(np.stack((less_kl, np.cos(angle), np.sin(angle)), axis=1), classes, noise=0.1)
     assert [turn.units for turn in turns] == [(1, 2)] * 3
-    assert line == "Found: rotation (units 1 and 2), scale. Not found: shape, pos X, pos Y."
+    assert line == "Found: rotation (units 1 and 2), scale. Not found: shape, x, y."
 
 
 @pytest.mark.parametrize(("noise", "explained"), [(0.5, [0.5 / 0.75]), (1.0, [])])

@@ -38,7 +38,7 @@ def vae() -> VAE:
 
 @pytest.fixture
 def table() -> list[LatentUnit]:
-    rows = ((2, "pos X", True), (0, "", True), (1, "", False))
+    rows = ((2, "x", True), (0, "", True), (1, "", False))
     return [
         LatentUnit(unit, 0.01 if active else 1.0, 2.0 * active, active, "posX", 0.9, 0.8, name)
         for unit, name, active in rows
@@ -121,5 +121,6 @@ def test_pictures_are_drawn_once_a_step_however_many_batches_it_has(vae, tmp_pat
 
 
 def test_captions_name_what_is_clear(table):
-    assert [caption(row) for row in table] == ["pos X", "mixed (posX)", "at the prior"]
+    assert [caption(row) for row in table] == ["x", "mixed (posX)", "at the prior"]
+    assert caption(replace(table[1], labels={"posX": "x"})) == "mixed (x)"
     assert caption(replace(table[2], kl=1.4)) == "tells nothing"  # its mean is constant, and lies beside the prior's

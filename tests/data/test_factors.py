@@ -18,7 +18,7 @@ SETS = {
         {"shape": 3, "scale": 6, "orientation": 40, "posX": 32, "posY": 32},
         {
             "value_names": {"shape": ("square", "ellipse", "heart")},
-            "labels": {"orientation": "rotation", "posX": "pos X", "posY": "pos Y"},
+            "labels": {"orientation": "rotation", "posX": "x", "posY": "y"},
             "positions": ("posX", "posY"),
             "angles": ("orientation",),
             "closed_angles": ("orientation",),

@@ -55,7 +55,7 @@ class Squares:
     """A white square at each of 6 × 8 places."""
 
     shape, card = GRAY, None
-    factors = FactorGrid(("across", "down"), (6, 8), labels={"across": "pos X"}, positions=("across", "down"))
+    factors = FactorGrid(("across", "down"), (6, 8), labels={"across": "x"}, positions=("across", "down"))
 
     def prepare(self, folder):
         pass
@@ -182,7 +182,7 @@ def test_hands_move_the_units_and_choose_draw_and_open_pictures(browser, tmp_pat
     assert [h.text for h in browser.find_elements("css selector", ".panel h2")] == ["model <0>", "model <1>"]
     browser.execute_script("explorer.pick(0)")
     rows = browser.find_elements("css selector", ".factors fieldset")
-    assert [row.find_element("tag name", "span").text for row in rows] == ["pos X", "down"]
+    assert [row.find_element("tag name", "span").text for row in rows] == ["x", "down"]
     rows[0].find_elements("tag name", "label")[3].click()
     rows[1].find_elements("tag name", "label")[5].click()
     image = Squares()[np.array([3 * 8 + 5])][0][0].float()

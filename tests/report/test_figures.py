@@ -83,7 +83,7 @@ def test_a_curve_has_a_line_a_class_of_the_category():
     assert [line.get_color() for line in size.axes.get_lines()] == [colour(n) for n in range(3)]
     assert size.legend == ((colour(0), "disc"), (colour(1), "bar"), (colour(2), "star"))
     assert size.axes.get_xlabel() == "scale (class)"
-    assert (size.title, size.alt) == ("scale", "mean code from −3.00 to +3.00 over size, one line a kind")
+    assert (size.title, size.alt) == ("scale", "mean code from −3.00 to +3.00 over scale, one line a kind")
     kept = classes[:, 0] > 0
     (size,) = figures.responses(code[kept], classes[kept], factors)
     assert lines(size.axes) == [[0, -1, -2, -3], [0, 0, 0, 0]]

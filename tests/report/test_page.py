@@ -19,10 +19,11 @@ from bvae.report import page, report
 from bvae.report.plots import Plot
 from bvae.report.strips import film, strip
 
-FACTORS = Factors(("kind", "posX"), (2, 4), categories=("kind",), labels={"posX": "pos X"})
+FACTORS = Factors(("kind", "posX"), (2, 4), categories=("kind",), labels={"posX": "x"})
 SHARES = {"shares": (0.1, 0.656), "given": "kind", "factor_given": "posX", "shares_given": (0.0, 0.7)}
+SHARES |= {"labels": FACTORS.labels}
 TABLE = [
-    LatentUnit(2, 0.012346, 2.344, True, "posX", -0.987, 0.654, "pos X", normalized_mi_given=0.7, **SHARES),
+    LatentUnit(2, 0.012346, 2.344, True, "posX", -0.987, 0.654, "x", normalized_mi_given=0.7, **SHARES),
     LatentUnit(0, 0.5, 1.25, True, "kind", 0.5, 0.004, normalized_mi_given=0.1, **SHARES),
     LatentUnit(1, 0.99, 0.0012, False, "kind", 0.0, 0.001, normalized_mi_given=0.2, **SHARES),
 ]
@@ -90,9 +91,9 @@ def test_the_latent_table_and_what_units_know(tmp_path):
     text = report(tmp_path, evaluation()).read_text(encoding="utf-8")
     assert rows(section(text, "latents")) == [
         ["unit", "name", "variance", "KL (nats)", "follows", "correlation", "MI / H", "within a kind", "MI / H"],
-        ["2", "pos X", "0.01235", "2.34", "posX", "−0.99", "0.65", "posX", "0.70"],
-        ["0", "no factor", "0.5", "1.25", "kind", "+0.50", "0.00", "posX", "0.10"],
-        ["1", "at the prior", "0.99", "0.0012", "kind", "+0.00", "0.00", "posX", "0.20"],
+        ["2", "x", "0.01235", "2.34", "x", "−0.99", "0.65", "x", "0.70"],
+        ["0", "no factor", "0.5", "1.25", "kind", "+0.50", "0.00", "x", "0.10"],
+        ["1", "at the prior", "0.99", "0.0012", "kind", "+0.00", "0.00", "x", "0.20"],
     ]
     assert [bool(idle) for idle in re.findall(r'<tr( class="idle")?><td', section(text, "latents"))] == [
         False,
@@ -105,15 +106,16 @@ def test_the_latent_table_and_what_units_know(tmp_path):
     assert "last column" not in section(text, "latents")
     information = section(text, "information")
     assert rows(information) == [
-        ["unit", "kind", "posX"],
-        ["2: pos X", "0.10", "0.66"],
+        ["unit", "kind", "x"],
+        ["2: x", "0.10", "0.66"],
         ["0: no factor", "0.10", "0.66"],
         ["1: at the prior", "0.10", "0.66"],
     ]
     assert information.count('<td style="--share: 0.656" class="strong">0.66</td>') == 3
     assert information.count('<td style="--share: 0.100">0.10</td>') == 3
     within = information.partition("The same within each kind")[2]
-    assert rows(within) == [["unit", "posX"], ["2: pos X", "0.70"], ["0: no factor", "0.70"]]  # the active ones
+    assert rows(within) == [["unit", "x"], ["2: x", "0.70"], ["0: no factor", "0.70"]]  # the active ones
+    assert "posX" not in text  # a thing has one name on a page
 
 
 @pytest.mark.usefixtures("calls")
@@ -211,9 +213,9 @@ def test_figures_are_of_the_active_units_codes(tmp_path, calls):
         assert np.array_equal(classes, found.codes.factors)
         assert factors is FACTORS
     assert calls["training_curves"] == [(run / "metrics.csv", TABLE)]
-    assert re.findall(r"<h3>(.*?)</h3>", section(text, "responses")) == ["Unit 2: pos X", "Unit 0: no factor"]
+    assert re.findall(r"<h3>(.*?)</h3>", section(text, "responses")) == ["Unit 2: x", "Unit 0: no factor"]
     assert re.findall(r"<figcaption>(.*?)</figcaption>", section(text, "responses")) == ["responses 1", "responses 2"]
-    assert re.findall(r"<figcaption>(.*?)</figcaption>", section(text, "codes")) == ["2: pos X", "0: no factor"]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", section(text, "codes")) == ["2: x", "0: no factor"]
     assert "<svg>training_curves</svg>" in section(text, "training")
     assert "1,200 images" in section(text, "codes")
     many = [LatentUnit(unit, 0.1, 1.0, True, shares=(0.0, 0.0)) for unit in range(13)]

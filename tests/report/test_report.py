@@ -101,7 +101,7 @@ def test_the_tables_hold_the_runs_numbers(folder, browser):
     quoted = [float(unit["variance_at_picture"]) for unit in units]
     assert [float(row[-1]) for row in rows] == pytest.approx(quoted, rel=6e-4)
     header, *rows = cells(browser, "information")
-    assert header == ["unit", "shape", "scale", "orientation", "posX", "posY"]
+    assert header == ["unit", "shape", "scale", "rotation", "x", "y"]
     for row, unit in zip(rows, units, strict=True):
         assert max(map(float, row[1:])) == pytest.approx(float(unit["normalized_mi"]), abs=6e-3)
     settings = dict(cells(browser, "settings"))

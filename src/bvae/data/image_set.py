@@ -19,7 +19,7 @@ class Factors:
     names: tuple[str, ...]
     sizes: tuple[int, ...]  # how many classes, or different values, each has
     value_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the classes of some
-    labels: Mapping[str, str] = field(default_factory=dict)  # what people call some, such as "pos X" for "posX"
+    labels: Mapping[str, str] = field(default_factory=dict)  # what people call some, such as "x" for "posX"
     positions: tuple[str, ...] = ()  # the horizontal and the vertical one, where there are two
     angles: tuple[str, ...] = ()  # over a whole turn
     closed_angles: tuple[str, ...] = ()  # of these, the ones whose last class is the first once more

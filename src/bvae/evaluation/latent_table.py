@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ class LatentUnit:
     normalized_mi_given: float = math.nan
     shares_given: tuple[float, ...] = ()
     variance_at_picture: float = math.nan  # σ² at the image that papers quote, see `Factors.quoted`
+    labels: Mapping[str, str] = field(default_factory=dict)  # what people call some factors, see `Factors.labels`
+
+    @property
+    def follows(self) -> str:
+        """The factor that it shares the most information with, as people call it."""
+        return self.labels.get(self.factor, self.factor)
+
+    @property
+    def follows_given(self) -> str:
+        """The same within the category's classes."""
+        return self.labels.get(self.factor_given, self.factor_given)
 
 
 def latent_table(codes: Codes, factors: Factors | None, quoted: np.ndarray | None = None) -> list[LatentUnit]:
@@ -107,6 +118,7 @@ def _follows(code: np.ndarray, share: np.ndarray, classes: np.ndarray, factors: 
     first = share.argmax()
     return {
         "factor": factors.names[first],
+        "labels": factors.labels,
         "correlation": _correlation(code, classes[:, first]),
         "normalized_mi": float(share[first]),
         "shares": tuple(share.tolist()),
@@ -173,7 +185,7 @@ def caption(unit: LatentUnit) -> str:
         return "hardly moves" if math.isnan(unit.variance) else "at the prior" if unit.kl < _OFFSET else "tells nothing"
     if not unit.factor:
         return "active"
-    return f"mixed ({unit.factor})" if unit.normalized_mi >= CLEAR_SHARE else "no factor"
+    return f"mixed ({unit.follows})" if unit.normalized_mi >= CLEAR_SHARE else "no factor"
 
 
 def terminal_table(rows: Sequence[LatentUnit]) -> Table:
@@ -181,7 +193,7 @@ def terminal_table(rows: Sequence[LatentUnit]) -> Table:
     follows = ("follows", "corr.", "MI / H") if any(row.factor for row in rows) else ()
     table = Table("unit", "name", "variance", "KL (nats)", *follows, title="Latent units")
     for row in rows:
-        cells = (row.factor, signed(row.correlation), f"{row.normalized_mi:.2f}") if follows else ()
+        cells = (row.follows, signed(row.correlation), f"{row.normalized_mi:.2f}") if follows else ()
         style = None if row.active else "dim"
         table.add_row(str(row.unit), caption(row), significant(row.variance), nats(row.kl), *cells, style=style)
     return table

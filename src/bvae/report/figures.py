@@ -151,7 +151,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     kinds = at[category] if category else np.zeros(len(code), dtype=int)
     known = factors.value_names.get(category) if category else None
     present = np.unique(classes[:, factors.names.index(category)]).astype(int) if category else ()
-    kind_names = [known[k] if known else f"{category} {k}" for k in present]
+    kind_names = [known[k] if known else f"{factors.label(category)} {k}" for k in present]
     means = {name: _cell_means(code, kinds, at[name]) for name in varying if name != category or len(varying) == 1}
     place, width = None, 1
     if positions:
@@ -182,9 +182,11 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
             axes.set(xlabel=f"{factors.label(name)} ({'bin' if continuous else 'class'})", ylim=(low, high))
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
 
-        lines = f", one line a {category}" if category else ""
+        lines = f", one line a {factors.label(category)}" if category else ""
         legend = [(colour(kind), known_as) for kind, known_as in enumerate(kind_names)]
-        plots.append(plot(factors.label(name), f"{_course(cells)} over {name}{lines}", draw_curve, legend))
+        plots.append(
+            plot(factors.label(name), f"{_course(cells)} over {factors.label(name)}{lines}", draw_curve, legend)
+        )
     return plots
 
 

@@ -73,6 +73,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         has_posterior=codes.log_variance is not None,
         captions={row.unit: caption(row) for row in found.table},
         factors=found.factors.names if found.factors else (),
+        label=found.factors.label if found.factors else str,
         given=found.table[0].given if found.table else "",
         has_picture=any(row.variance_at_picture == row.variance_at_picture for row in found.table),
         active_below=ACTIVE_BELOW,
