@@ -60,6 +60,16 @@ def console(**options: Any) -> Console:
     return _Terminal(**options)
 
 
+@contextmanager
+def stage(text: str, quiet: bool = False) -> Iterator[None]:
+    """Say what is being done: beside a spinner as long as it takes, or as a line where the output is no terminal."""
+    terminal = console(quiet=quiet)
+    if not terminal.is_terminal:
+        terminal.print(f"{text} …", soft_wrap=True)
+    with terminal.status(shown(text)):
+        yield
+
+
 def progress(blocks: Iterable[_Block], description: str, total: int, transient: bool = False) -> Iterator[_Block]:
     """Yield the blocks, with a progress bar on the terminal that counts their rows; a transient one goes away."""
     blocks = iter(blocks)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from bvae.terminal import interruptible, say
+from bvae.terminal import interruptible, say, stage
 
 with interruptible():
     import hydra
@@ -117,11 +118,13 @@ def evaluate(cfg: DictConfig) -> None:
     import torch
 
     from bvae import evaluation
+    from bvae.app.advice import advice
     from bvae.app.allocator import keep_freed_memory
     from bvae.app.assemble import make, quiet, scoring_of
     from bvae.checkpoints.load import load_with_step
     from bvae.loggers import finish_wandb, log_evaluation, log_report, wandb_run_of
     from bvae.model import NotFinite, WrongImages
+    from bvae.received import intact, read_yaml
     from bvae.report import Explored, explore, report, title_of
 
     quiet()
@@ -177,13 +180,18 @@ def evaluate(cfg: DictConfig) -> None:
             except WrongImages as error:
                 takes = str(error).partition(";")[0]
                 raise InputError(f"{takes}: choose the images that {kind}={path} is made for with data=…") from error
+        if kind == "run":
+            record = intact(read_yaml, recorded.record_of(path)) or {}
+            found = replace(found, advice=advice(found.table, record.get("loss")))
         for logger in loggers:
             log_evaluation(logger, found, step, final=True)
-        report(output, found, run=path)
+        with stage("Writing the report"):
+            report(output, found, run=path)
         for logger in loggers:
             log_report(logger, output / "report.html", step)
         if vae is not None:
-            explore(output / "explorer.html", [Explored(title_of(path), vae, found.table)], datamodule)
+            with stage("Writing the explorer"):
+                explore(output / "explorer.html", [Explored(title_of(path), vae, found.table)], datamodule)
         evaluation.show(found, output)
         if remark and loggers:
             say(remark)

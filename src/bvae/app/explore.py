@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from pathlib import Path
 
-from bvae.terminal import interruptible, say
+from bvae.terminal import interruptible, say, stage
 
 with interruptible():
     import hydra
@@ -42,11 +42,17 @@ def explore(cfg: DictConfig) -> None:
         check_folder(path.parent)
         datamodule = served(data_of(runs[0], cfg), resume.typed(typed()))
         models = []
+        titles = {run: report.title_of(run) for run in runs}
+        if len(set(titles.values())) < len(runs):
+            titles = {run: f"{title} ({run})" for run, title in titles.items()}
         for run in runs:
             with own_imported(resume.conf_folders()):
                 vae = load(run / "checkpoints" / "last.ckpt")
-            models.append(report.Explored(report.title_of(run), vae, evaluation.units_of(vae, datamodule)))
-        report.explore(path, models, datamodule)
+            with stage(f"Encoding by {run}"):
+                table = evaluation.units_of(vae, datamodule)
+            models.append(report.Explored(titles[run], vae, table))
+        with stage("Writing the explorer"):
+            report.explore(path, models, datamodule)
     say(f"Explorer: {path}")
 
 

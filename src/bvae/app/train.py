@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bvae.terminal import interruptible, say
+from bvae.terminal import interruptible, say, stage
 
 with interruptible():
     import hydra
@@ -67,7 +68,7 @@ def train(
             if processes.is_first():
                 say(*ended_early(run))
             with interrupts.preemptible():
-                value = None if run.trainer.fast_dev_run else conclude(run, cfg.optimized_metric)
+                value = None if run.trainer.fast_dev_run else conclude(run, cfg)
         exit_code = 0
     finally:
         say(*finish_wandb(exit_code))
@@ -105,8 +106,9 @@ def ended_early(run: Run) -> list[str]:
     return [f"Ended at step {trainer.global_step:,}: {reason}" for reason in reasons]
 
 
-def conclude(run: Run, optimized_metric: str | None) -> float | None:
+def conclude(run: Run, cfg: DictConfig) -> float | None:
     """Score and draw the model, and report; returns the score that a search optimizes."""
+    from bvae.app.advice import advice
     from bvae.checkpoints.files import disk_is_full
     from bvae.evaluation import evaluate, show
     from bvae.loggers import log_evaluation, log_report
@@ -122,21 +124,24 @@ def conclude(run: Run, optimized_metric: str | None) -> float | None:
     source = {"checkpoint": "checkpoints/last.ckpt", "step": run.trainer.global_step}
     vae = run.training.model.to(run.trainer.strategy.root_device)  # which a trainer leaves at its end
     found = evaluate(vae, run.datamodule, run.output, run.scoring, source=source)
+    found = replace(found, advice=advice(found.table, cfg.loss))
     for logger in run.trainer.loggers:
         log_evaluation(logger, found, run.trainer.global_step, final=True)
-    report(run.output, found)
+    with stage("Writing the report"):
+        report(run.output, found)
     for logger in run.trainer.loggers:
         log_report(logger, run.output / "report.html", run.trainer.global_step)
     model = Explored(title_of(run.output), vae.cpu(), found.table)
-    explore(run.output / "explorer.html", [model], run.datamodule)
+    with stage("Writing the explorer"):
+        explore(run.output / "explorer.html", [model], run.datamodule)
     show(found, run.output)
-    if optimized_metric is None:
+    if cfg.optimized_metric is None:
         return None
-    value = next((float(score.value) for score in found.scores if score.name == optimized_metric), math.nan)
+    value = next((float(score.value) for score in found.scores if score.name == cfg.optimized_metric), math.nan)
     if math.isnan(value):
         minimizes = "minimize" in str(HydraConfig.get().sweeper.get("direction"))
         value = math.inf if minimizes else -math.inf
-        log.warning("%s isn't defined, for the reason above: the search counts it as the worst", optimized_metric)
+        log.warning("%s isn't defined, for the reason above: the search counts it as the worst", cfg.optimized_metric)
     return value
 
 
@@ -266,7 +271,8 @@ def compare_jobs() -> None:
         return
     from bvae.report import compare, show_comparison
 
-    rows = compare(folder, sweeps.SweepFolder.study)
+    with stage("Comparing the jobs"):
+        rows = compare(folder, sweeps.SweepFolder.study)
     show_comparison(rows, folder)
     statuses = [row.job.status for row in rows]
     if "running" in statuses:  # under submitit they go on when this command is ended

@@ -27,7 +27,7 @@ from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric, check
 from bvae.model import VAE
 from bvae.received import intact
-from bvae.terminal import console
+from bvae.terminal import console, stage
 
 _SAMPLE = 1000  # images, over which a feature that is constant is dead, and of which a few are shown
 
@@ -50,9 +50,11 @@ class Evaluation:
     samples: np.ndarray | None = None  # pixels decoded from the prior, (n, H, W, C)
     features: Sequence[LayerFeatures] = ()
     parameters: Mapping[str, int] = field(default_factory=dict)  # how many the encoder and the decoder have
+    likelihood: str = ""  # the name of its class
     source: Mapping[str, Any] = field(default_factory=dict)  # the file that was evaluated, and its steps
     terms: Mapping[str, float] = field(default_factory=dict)  # of the ELBO, see `elbo_terms`
     card: Card | None = None  # of the dataset
+    advice: str = ""  # what to change where no unit is active
 
 
 def _in_evaluation_mode(function: Callable[..., Evaluation]) -> Callable[..., Evaluation]:
@@ -100,7 +102,9 @@ def evaluate(
     """
     source = source or {}
     known = getattr(datamodule, "factors", None)
-    codes = encode(vae, datamodule, final and scoring.encodes_every_image(source.get("step") or 0, known))
+    every_image = final and scoring.encodes_every_image(source.get("step") or 0, known)
+    with stage("Encoding", quiet=not final or (every_image and console().is_terminal)):  # which shows a bar of its own
+        codes = encode(vae, datamodule, every_image)
     factors = _factors(datamodule, codes)
     table = latent_table(codes, factors, variances_at_quoted_picture(vae, datamodule))
     metrics = scoring.final if final else scoring.sample or {}
@@ -109,12 +113,12 @@ def evaluate(
     tables.write_csv(table, folder / "latents.csv")
     terms = {}
     if final:
-        with console().status("Reconstructing"):
+        with stage("Reconstructing"):
             terms = elbo_terms(vae, datamodule)
         computed += _earlier(metrics, folder, source)
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
-    with console(quiet=not final).status("Drawing what the units encode"):
+    with stage("Drawing what the units encode", quiet=not final):
         images, classes = sample(datamodule, _SAMPLE, vae.device)
         features = dead_features(vae, images)
         originals = pictures.pixels(images[:num_images])
@@ -148,6 +152,7 @@ def evaluate(
             name: sum(weight.numel() for weight in part.parameters())
             for name, part in (("encoder", vae.encoder), ("decoder", vae.decoder))
         },
+        likelihood=type(vae.likelihood).__name__,
         source=source,
         terms=terms,
         card=getattr(getattr(datamodule, "image_set", None), "card", None),
@@ -218,12 +223,17 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     terminal = console()
     found = finding(evaluation.table, evaluation.factors, evaluation.turns)
     terminal.print(found, soft_wrap=True)
+    if evaluation.advice:
+        terminal.print(evaluation.advice, soft_wrap=True)
     terminal.print(tables.terminal_table(evaluation.table))
     if evaluation.terms:
         rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))
         terminal.print(f"Reconstruction {rec:.2f} nats, KL {kl:.2f} nats, means over {n:,} images")
-    if evaluation.scores:
-        terminal.print(scores.terminal_table(evaluation.scores))
+    missing = scores.undefined(evaluation.scores)
+    if computed := [score for score in evaluation.scores if score.protocol not in missing]:
+        terminal.print(scores.terminal_table(computed))
+    for why, those in missing.items():
+        terminal.print(f"{', '.join(score.name for score in those)} {why}", soft_wrap=True)
     if dying := remark(evaluation.features):
         terminal.print(dying, soft_wrap=True)
     protocols = ", with each score's protocol" if evaluation.scores else ""

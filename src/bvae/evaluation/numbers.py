@@ -31,8 +31,8 @@ def readable(value: float) -> str:
 
 
 def nats(value: float) -> str:
-    """Format nats: two digits after the point, four significant ones where these would hide them."""
-    return f"{value:.2f}" if value >= 0.01 else significant(value)
+    """Format nats: two digits after the point, and a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def signed(value: float) -> str:

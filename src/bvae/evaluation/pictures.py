@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from bvae.evaluation.latent_table import LatentUnit, caption
+from bvae.evaluation.numbers import significant
 from bvae.files import atomic_write
 from bvae.model import VAE
 
@@ -22,7 +23,7 @@ TRAVERSAL_RANGE = (-3.0, 3.0)  # in deviations of the prior
 COLUMNS = 11  # of a picture of traversals; divides the steps between the frames
 FRAMES = 31  # that each traversal is decoded at
 _GIF_MILLISECONDS = 80  # a frame
-_GAP = 4  # pixels between pictures
+_GAP, _GROUND = 4, 128  # pixels between pictures, and their grey, which black ones and white ones stand out from
 _STYLE = ["default", {"text.parse_math": False}]  # whatever a matplotlibrc says; a factor may have a $ in its name
 
 
@@ -75,11 +76,11 @@ def traversals(frames: np.ndarray, table: Sequence[LatentUnit]) -> Image.Image:
     shown = columns_of(frames)[[unit.unit for unit in table]]
     columns = shown.shape[1]
     figure = Figure(figsize=(2.4 + 0.8 * columns, 0.82 * len(table) + 0.4), dpi=100, layout="constrained")
-    labels = [f"unit {u.unit}: {caption(u)}\nKL {u.kl:.2f} nats\nvariance {u.variance:.5f}" for u in table]
+    labels = [f"unit {u.unit}: {caption(u)}\nKL {u.kl:.2f} nats\nvariance {significant(u.variance)}" for u in table]
     axes = _show(figure, shown, labels)
     for label, unit in zip(axes.get_yticklabels(), table, strict=True):
         label.set_color("black" if unit.active else "gray")
-    middles = axes.get_images()[0].get_array().shape[1] / columns * (np.arange(columns) + 0.5)
+    middles = (frames.shape[3] + _GAP) * np.arange(columns) + frames.shape[3] / 2
     values = np.linspace(*TRAVERSAL_RANGE, columns)
     axes.set_xticks(middles, [f"{round(v, 1) + 0.0:+.1f}" for v in values.tolist()])  # + 0.0 rids zero of a minus
     return _render(figure)
@@ -143,12 +144,12 @@ def _enlarge(frame: np.ndarray, scale: int) -> Image.Image:
 def _show(figure: Figure, frames: np.ndarray, labels: Sequence[str]) -> Axes:
     """Show pixels (R, N, H, W, C) in rows and columns with a label a row, as one image: an axes each takes seconds."""
     rows, columns, height, width, channels = frames.shape
-    sheet = np.full((rows, height + _GAP, columns, width + _GAP, channels), 255, dtype=np.uint8)
+    sheet = np.full((rows, height + _GAP, columns, width + _GAP, channels), _GROUND, dtype=np.uint8)
     sheet[:, :height, :, :width] = frames.swapaxes(1, 2)
-    sheet = sheet.reshape(rows * (height + _GAP), -1, channels)
+    sheet = sheet.reshape(rows * (height + _GAP), -1, channels)[:-_GAP, :-_GAP]
     axes = figure.subplots()
     axes.imshow(sheet[..., 0] if channels == 1 else sheet, cmap="gray", vmin=0, vmax=255)
-    axes.set_yticks((height + _GAP) * (np.arange(rows) + 0.5), labels)
+    axes.set_yticks((height + _GAP) * np.arange(rows) + height / 2, labels)
     axes.set_xticks([])
     axes.tick_params(length=0, labelsize=8, top=False, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
@@ -157,5 +158,5 @@ def _show(figure: Figure, frames: np.ndarray, labels: Sequence[str]) -> Axes:
 
 def _render(figure: Figure) -> Image.Image:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.05)
     return Image.open(buffer).convert("RGB")

@@ -27,6 +27,7 @@ from bvae.terminal import console, shown
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
 _RARE = 10  # rows of a class, below which it is told apart by chance
+_UNDEFINED = "can't be computed"
 _BETTER = {True: " ↑", False: " ↓", None: ""}
 _TITLES = {  # as papers write them; another score's is its name
     **{"mig": "MIG", "mig_active": "MIG of active units", "mig_sampled": "MIG of samples", "mig_sup": "MIG-sup"},
@@ -115,6 +116,8 @@ def compute_scores(
             terminal.print(f"Left out, as the images have no factors: {', '.join(left_out)}", soft_wrap=True)
     nothing, rare = _why_nothing(codes), _remark_on_rare_classes(codes.factors)
     scores = []
+    if chosen and not terminal.is_terminal:
+        terminal.print(f"Scoring: {', '.join(chosen)} …", soft_wrap=True)
     for name, metric in chosen.items():
         start = time.perf_counter()
         with terminal.status(Text(f"Score: {shown(name)}")) as status:
@@ -132,7 +135,7 @@ def compute_scores(
             except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
                 chance = None
                 result = dict.fromkeys(metric.names, math.nan) or math.nan
-                protocol = f"can't be computed: {error}"
+                protocol = f"{_UNDEFINED}: {error}"
         values: dict[str, Any] = result if isinstance(result, dict) else {name: result}
         seconds = time.perf_counter() - start
         for key, value in values.items():
@@ -226,11 +229,20 @@ def _score(name: str, read: Mapping[str, Any]) -> Score:
     return Score(name, **{**read, "value": value, "protocol": shown(read["protocol"])})
 
 
+def undefined(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    """Group the scores that couldn't be computed by what is said of them: "can't be computed: …"."""
+    found: dict[str, list[Score]] = {}
+    for score in scores:
+        if math.isnan(score.value) and score.protocol.startswith(_UNDEFINED):
+            found.setdefault(score.protocol, []).append(score)
+    return found
+
+
 def terminal_table(scores: Sequence[Score]) -> Table:
     """Lay the scores out for a terminal, each with the paper that its protocol begins with."""
     table = Table("score", "value", "N", "seed", "after", title="Scores")
     for score in scores:
         seed = "–" if score.seed is None else str(score.seed)
-        paper = score.protocol if math.isnan(score.value) else score.protocol.partition(": ")[0]
+        paper = score.protocol.partition(": ")[0]
         table.add_row(score.name + _BETTER[score.higher_is_better], readable(score.value), f"{score.n:,}", seed, paper)
     return table

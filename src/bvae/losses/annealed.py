@@ -22,6 +22,8 @@ class Annealed(Loss):
         likelihood: see `Loss`.
     """
 
+    opens_units = (("beta_start", "lower"),)
+
     def __init__(
         self,
         beta_start: float = 60.0,

@@ -15,6 +15,8 @@ class Beta(Loss):
         likelihood: see `Loss`.
     """
 
+    opens_units = (("beta", "lower"),)
+
     def __init__(self, beta: float = 4.0, likelihood: Likelihood | None = None) -> None:
         super().__init__(likelihood)
         self.beta = not_negative("beta", beta)

@@ -30,6 +30,8 @@ class BetaTC(Loss):
         likelihood: see `Loss`.
     """
 
+    opens_units = (("beta", "lower"),)
+
     def __init__(
         self,
         alpha: float = 1.0,

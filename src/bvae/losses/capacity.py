@@ -28,6 +28,8 @@ class Capacity(Loss):
         likelihood: see `Loss`.
     """
 
+    opens_units = (("gamma", "lower"), ("max_capacity", "raise"))
+
     def __init__(
         self,
         gamma: float = 1000.0,

@@ -35,6 +35,8 @@ class Control(Loss):
     integral: Tensor
     beta: Tensor
 
+    opens_units = (("beta_max", "lower"), ("target_end", "raise"))
+
     def __init__(
         self,
         target_start: float = 0.5,

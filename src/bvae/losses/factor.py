@@ -31,6 +31,8 @@ class Factor(Loss):
         likelihood: see `Loss`.
     """
 
+    opens_units = (("gamma", "lower"),)
+
     def __init__(
         self,
         gamma: float = 35.0,

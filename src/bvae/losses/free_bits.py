@@ -28,6 +28,8 @@ class FreeBits(Loss):
         likelihood: see `Loss`.
     """
 
+    opens_units = (("beta", "lower"), ("free_nats", "raise"))
+
     def __init__(
         self,
         beta: Sequence[Sequence[float]] = ((0, 1),),

@@ -72,6 +72,9 @@ class Loss(nn.Module):
         likelihood: p(x|z) of the pixels, `Bernoulli()` unless given.
     """
 
+    # The arguments that decide how many units open, and what opens more: "lower" or "raise".
+    opens_units: tuple[tuple[str, str], ...] = ()
+
     def __init__(self, likelihood: Likelihood | None = None) -> None:
         super().__init__()
         if not isinstance(likelihood, nn.Module | None):

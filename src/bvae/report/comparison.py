@@ -18,7 +18,7 @@ from bvae.files import atomic_write
 from bvae.metrics import ACTIVE_BELOW
 from bvae.report import search as searches
 from bvae.report import sweep_figures as figures
-from bvae.report.page import write_page
+from bvae.report.page import shortened, write_page
 from bvae.report.plots import Plot
 from bvae.report.strips import thumbnail
 from bvae.report.sweep_jobs import SEED, TERMS, Row, direction_of, read_rows, settings_of, swept_keys
@@ -97,7 +97,7 @@ def _title(swept: Mapping[str, Sequence[str]], sweep: Path) -> str:
     for key, values in swept.items():
         listed = ",".join(values)
         parts.append(f"{key}={listed}" if len(listed) <= 40 else f"{key} ({len(values)} values)")
-    return " ".join(parts) or sweep.name
+    return shortened(parts) or sweep.name
 
 
 def _best(items: Sequence[T], results: Callable[[T], Mapping[str, float]], rows: Sequence[Row]) -> dict[str, T]:

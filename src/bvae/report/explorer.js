@@ -29,7 +29,7 @@ function draw(canvas, pixels) {
 }
 
 const digits = (value) => value >= 0.995 ? value.toFixed(1) : value.toPrecision(value < 0.1 ? 1 : 2);
-const signed = (value) => (value < -0.005 ? "−" : "") + Math.abs(value).toFixed(2);
+const signed = (value) => (value < -0.005 ? "−" : "") + (Math.abs(value) < 1000 ? Math.abs(value).toFixed(2) : Math.abs(value).toExponential(1));
 const called = (unit) => `${unit.unit}: ${unit.name}`;
 const valueName = (factor, value) => factor.names[value] ?? String(Number.isInteger(value) ? value : Number(value.toPrecision(3)));
 
@@ -107,10 +107,19 @@ class Panel {
     this.refresh();
   }
 
+  inside(value) {
+    return Math.min(Math.max(value, -this.reach), this.reach);
+  }
+
+  // Where a value lies on its track, from 0 to 1.
+  place(value) {
+    return (this.inside(value) + this.reach) / (2 * this.reach);
+  }
+
   move(unit, value) {
     if (this.refused && unit !== this.moved) this.code = Float32Array.from(this.start);
     this.moved = unit;
-    this.code[unit] = Math.min(Math.max(value, -this.reach), this.reach);
+    this.code[unit] = this.inside(value);
     this.refresh();
   }
 
@@ -133,10 +142,15 @@ class Panel {
       row.output.textContent = signed(value);
       row.band.hidden = !this.posterior;
       if (this.posterior) {
-        const place = (Math.min(Math.max(this.posterior.mean[row.unit], -this.reach), this.reach) + this.reach) / (2 * this.reach);
-        row.band.style.left = `calc(10px + (100% - 20px) * ${place})`;
-        row.band.style.width = `calc((100% - 20px) * ${Math.min(2 * this.posterior.sigma[row.unit] / this.reach, 1)})`;
+        const mean = this.posterior.mean[row.unit], sigma = this.posterior.sigma[row.unit];
+        const [left, right] = [this.place(mean - 2 * sigma), this.place(mean + 2 * sigma)];
+        row.band.style.left = `calc(10px + (100% - 20px) * ${(left + right) / 2})`;
+        row.band.style.width = `calc((100% - 20px) * ${right - left})`;
       }
+    }
+    if (!this.refused) {
+      const beyond = this.units.filter(({ unit }) => Math.abs(this.code[unit]) > this.reach).map(called).join(", ");
+      this.find(".remark").textContent = `The band is the picture's code ± 2σ.${beyond && ` Outside the codes of the data: ${beyond}.`}`;
     }
     this.drawPad();
     this.drawScatter();
@@ -144,9 +158,7 @@ class Panel {
 
   build() {
     this.find("h2").textContent = this.title;
-    this.find(".remark").textContent = this.refused
-      ? `The model can't run here: ${this.refused}. These are frames made before, one unit at a time.`
-      : "The band is the picture's code ± 2σ.";
+    if (this.refused) this.find(".remark").textContent = `The model can't run here: ${this.refused}. These are frames made before, one unit at a time.`;
     this.find(".precision").textContent = this.refused ? "" :
       `The weights are rounded to ${this.bits} bits, which moved no pixel of 32 pictures by more than ${this.error.toPrecision(2)} (black is 0, white 1).`;
     const idle = this.find("details"), names = this.units.filter((unit) => !unit.active);
@@ -201,7 +213,7 @@ class Panel {
     const [context, across, down] = prepared(this.find(".pad canvas")), [x, y] = this.chosen(".pad"), { code, reach } = this;
     if (!across) return;
     axes(context, across, down, reach);
-    ring(context, (code[x] + reach) / (2 * reach) * across, down - (code[y] + reach) / (2 * reach) * down);
+    ring(context, this.place(code[x]) * across, (1 - this.place(code[y])) * down);
   }
 
   buildScatter() {
@@ -232,10 +244,9 @@ class Panel {
   drawScatter() {
     const shown = this.find(".plane > canvas"), [context, across, down] = prepared(shown), [x, y] = this.chosen(".scatter");
     if (!across) return;
-    this.place = (a, b) => [(a / this.reach + 1) / 2 * across, (1 - b / this.reach) / 2 * down];
     if (!this.plot) this.drawPoints(shown);
     context.drawImage(this.plot, 0, 0, across, down);
-    ring(context, ...this.place(this.code[x], this.code[y]));
+    ring(context, this.place(this.code[x]) * across, (1 - this.place(this.code[y])) * down);
   }
 
   drawPoints(shown) { // once, as only the ring moves
@@ -244,7 +255,7 @@ class Panel {
     const factor = about.factors[k], accent = `rgb(${getComputedStyle(document.documentElement).getPropertyValue("--accent")})`;
     const hue = factor && hues(factor);
     axes(context, across, down, this.reach);
-    this.places = Array.from({ length: this.points }, (_, p) => this.place(codes[p * length + x], codes[p * length + y]));
+    this.places = Array.from({ length: this.points }, (_, p) => [this.place(codes[p * length + x]) * across, (1 - this.place(codes[p * length + y])) * down]);
     this.places.forEach(([left, top], p) => {
       context.fillStyle = hue ? hue(factor.values[p]) : accent;
       context.beginPath();
@@ -287,9 +298,11 @@ function picture(n) {
     packed ? bytes[n * stride + (p >> 3)] >> (7 - (p & 7)) & 1 : bytes[n * stride + p] / 255);
 }
 
-// Encode pixels (C, H, W) in [0, 1] with every model.
-function show(pixels) {
+// Encode pixels (C, H, W) in [0, 1] with every model; n is their number, where they are a picture of the data.
+function show(pixels, n = -1) {
   current = pixels;
+  factors.classList.toggle("stale", Boolean(grid) && n < 0); // the thumbnails vary the last one's factors
+  choose(n);
   draw(original, pixels);
   for (const panel of panels) {
     if (panel.refused) continue;
@@ -298,10 +311,7 @@ function show(pixels) {
   }
 }
 
-function pick(n) {
-  show(picture(n));
-  choose(n);
-}
+const pick = (n) => show(picture(n), n);
 
 const grid = about.factors.length && about.factors.every((factor) => factor.kept.length);
 let thumbnails = []; // of each: its canvas, its radio button and the picture that it stands for
@@ -331,6 +341,7 @@ function buildFactors() {
     factor.kept.forEach((value, v) => thumbnail(row, `factor-${k}`, `${factor.label} ${valueName(factor, value)}`, () => index(k, v)));
   });
   choose = (n) => {
+    if (n < 0) return;
     for (let k = about.factors.length - 1, rest = n; k >= 0; k--) {
       place[k] = rest % about.factors[k].kept.length;
       rest = Math.floor(rest / about.factors[k].kept.length);

@@ -55,7 +55,8 @@ class _Pictures:
 def explore(path: Path, models: Sequence[Explored], datamodule: LightningDataModule) -> None:
     """Write the page: one file, which needs no other and no network.
 
-    Where a model computes what the page can't, it says so and shows the traversals' frames.
+    A single model's page links to the report beside it. Where a model computes what the page can't, it says so and
+    shows the traversals' frames.
 
     Args:
         path: of the file.
@@ -93,6 +94,7 @@ def explore(path: Path, models: Sequence[Explored], datamodule: LightningDataMod
         about=json.dumps(about).replace("<", "\\u003c"),  # a title that ends the script would end it
         blobs=blobs,
         models=models,
+        report=len(models) == 1 and (path.parent / "report.html").is_file(),
     )
 
 

@@ -40,16 +40,16 @@ class _Line:
 def training_curves(path: Path, table: Sequence[LatentUnit] = ()) -> list[Plot]:
     """Draw the curves of a `metrics.csv`, those that it has; a unit is called what the latent table calls it."""
     found = intact(metrics_table, path) or {}
-    layers = {name: name.rpartition("/")[2] for name in found if "/dead_features/" in name}
+    dying = [name for name, column in found.items() if "/dead_features/" in name and column.values.any()]
     wanted = [
         ("Reconstruction", "nats", {"train/reconstruction": "training", "val/reconstruction": "held out"}),
         ("KL", "nats", {f"train/{name}": label for name, label in _NATS.items()}),
         ("MIG", "", {"scores/mig": "MIG"}),
-        ("Dead features", "share of a layer", layers),
+        ("Dead features", "share of a layer", {name: name.rpartition("/")[2] for name in dying}),
         ("Speed", "images/s", {"train/images_per_second": "images/s"}),
     ]
     drawn = {name for _, _, names in wanted for name in names} | {"train/loss"}
-    drawn |= {name for name in found if name.startswith("train/kl_unit/")}
+    drawn |= {name for name in found if name.startswith(("train/kl_unit/", "train/dead_features/"))}
     # Whatever else the objective logs, such as its β, where that changes.
     others = [name for name in found if name.startswith("train/") and name not in drawn and np.ptp(found[name].values)]
     wanted[2:2] = [(name.removeprefix("train/").replace("_", " "), "", {name: name}) for name in others]
@@ -96,6 +96,7 @@ def _curves(title: str, unit: str, lines: Mapping[str, _Line]) -> list[Plot]:
             width, style = (0.8 if line.colour == GREY else 1.3), ("--" if line.dashed else "-")
             axes.plot(line.steps, line.values, style, color=line.colour, lw=width, marker=marker, ms=3)
         steps_below(axes)
+        start_aside(axes, [line.values for line in lines.values()])
 
     ends = ", ".join(f"{label} from {line.values[0]:.3g} to {line.values[-1]:.3g}" for label, line in lines.items())
     title = f"{title} ({unit})" if unit else title
@@ -110,6 +111,14 @@ def steps_below(axes: Axes) -> None:
     axes.set_xlabel("step")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+
+
+def start_aside(axes: Axes, lines: Sequence[np.ndarray]) -> None:
+    """Choose the vertical limits by what comes after the first tenth, where that would take less than half of them."""
+    later = np.concatenate([values[math.ceil(len(values) / 10) :] for values in lines])
+    low, high = np.nanmin(later), np.nanmax(later)
+    if 0 < high - low < np.ptp(np.concatenate(lines)) / 2:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
 def histogram(code: np.ndarray) -> Plot:
@@ -151,7 +160,7 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
     kinds = at[category] if category else np.zeros(len(code), dtype=int)
     known = factors.value_names.get(category) if category else None
     present = np.unique(classes[:, factors.names.index(category)]).astype(int) if category else ()
-    kind_names = [known[k] if known else f"{factors.label(category)} {k}" for k in present]
+    kind_names = [known[k] if known else f"{factors.label(str(category))} {k}" for k in present]
     means = {name: _cell_means(code, kinds, at[name]) for name in varying if name != category or len(varying) == 1}
     place, width = None, 1
     if positions:
@@ -184,9 +193,8 @@ def responses(code: np.ndarray, classes: np.ndarray, factors: Factors) -> list[P
 
         lines = f", one line a {factors.label(category)}" if category else ""
         legend = [(colour(kind), known_as) for kind, known_as in enumerate(kind_names)]
-        plots.append(
-            plot(factors.label(name), f"{_course(cells)} over {factors.label(name)}{lines}", draw_curve, legend)
-        )
+        label = factors.label(name)
+        plots.append(plot(label, f"{_course(cells)} over {label}{lines}", draw_curve, legend))
     return plots
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from bvae.evaluation.finding import finding
 from bvae.evaluation.latent_table import caption
 from bvae.evaluation.numbers import nats, readable, signed, significant
 from bvae.evaluation.pictures import COLUMNS, TRAVERSAL_RANGE, columns_of
-from bvae.evaluation.scores import label_of
+from bvae.evaluation.scores import label_of, undefined
 from bvae.files import atomic_write
 from bvae.metrics import ACTIVE_BELOW
 from bvae.received import intact, read_yaml, text_of, texts
@@ -25,6 +25,7 @@ from bvae.report.strips import film, strip
 from bvae.runs import job as jobs
 
 _SETTINGS = ("seed", "model", "loss", "optimizer", "scheduler", "data", "trainer.max_steps", "trainer.precision")
+_LINE = 60  # characters of a title
 _MOST_RESPONSES = 12  # units whose responses are drawn
 
 
@@ -57,6 +58,8 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
     run = folder if run is None else run
     active = [row.unit for row in found.table if row.active][:_MOST_RESPONSES]
     settings, config = _configuration(run / ".hydra")
+    if found.likelihood and "loss.likelihood" in settings:
+        settings["loss.likelihood"] = found.likelihood  # chosen by the images
     codes = found.codes
     means = codes.mean.double().numpy()
     latents = codes.sample(seed=0).double().numpy() if codes.log_variance is not None else None
@@ -68,6 +71,8 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         finding=finding(found.table, found.factors, found.turns),
         folder=folder.name,
         about=_about(run, found),
+        explorer=found.traversals is not None,  # there is a model, which the explorer beside the report runs
+        command=f"python train.py {shlex.join(_overrides(run))}" if (run / ".hydra").is_dir() else "",
         found=found,
         n=len(means),
         has_posterior=codes.log_variance is not None,
@@ -78,6 +83,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         has_picture=any(row.variance_at_picture == row.variance_at_picture for row in found.table),
         active_below=ACTIVE_BELOW,
         label_of=label_of,
+        undefined=undefined(found.scores),
         settings=settings,
         config=config,
         curves=figures.training_curves(run / "metrics.csv", found.table),
@@ -98,8 +104,20 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
 
 
 def title_of(run: Path) -> str:
-    """Call a run by its overrides, or by its folder, and another file by its path."""
-    return " ".join(_overrides(run)) or (run.name if run.is_dir() else str(run))
+    """Call a run by its overrides, the first ones where a line has no room for more, or by its folder.
+
+    Another file is called by its path.
+    """
+    return shortened(_overrides(run)) or (run.name if run.is_dir() else str(run))
+
+
+def shortened(words: Sequence[str]) -> str:
+    """Join words by spaces, the first ones and … where all would take more than a line."""
+    for n in range(len(words), 0, -1):
+        title = " ".join([*words[:n], *(["…"] if n < len(words) else [])])
+        if len(title) <= _LINE:
+            return title
+    return ""
 
 
 def _overrides(run: Path) -> list[str]:
@@ -108,9 +126,9 @@ def _overrides(run: Path) -> list[str]:
 
 
 def _about(run: Path, found: Evaluation) -> dict[str, str]:
-    """Say how the model was made: the command, how long it took, on what and from which code."""
+    """Say how the model was made: how long it took, on what and from which code."""
     job = jobs.read(run)
-    about = {"command": f"python train.py {shlex.join(_overrides(run))}"} if (run / ".hydra").is_dir() else {}
+    about = {}
     if job is not None:
         minutes, seconds = divmod(round(job.duration()), 60)
         hours, minutes = divmod(minutes, 60)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bvae.evaluation.numbers import significant
 from bvae.evaluation.scores import label_of
 from bvae.received import intact
-from bvae.report.figures import averaged, steps_below
+from bvae.report.figures import averaged, start_aside, steps_below
 from bvae.report.plots import INK, Plot, colour, plot
 from bvae.runs.metrics_table import metrics_table
 
@@ -50,7 +51,7 @@ def against(
         if numbers is None:
             _name_places(axes, values)
         elif min(numbers) > 0 and max(numbers) >= 10 * min(numbers):
-            axes.set_xscale("log")
+            _logarithmic(axes, max(numbers) / min(numbers))
         axes.set_xlabel(key)
 
     means = "; ".join(
@@ -121,11 +122,20 @@ def curves(folders: Mapping[Path, str]) -> list[Plot]:
             for label, (steps, values) in found:
                 axes.plot(steps, values, color=colour(labels.index(label)), linewidth=0.9, alpha=0.8)
             steps_below(axes)
+            start_aside(axes, [column.values for _, column in found])
 
         ends = ", ".join(f"{label} {significant(float(column.values[-1]), 3)}".strip() for label, column in found)
         legend = [(colour(n), label) for n, label in enumerate(labels)]
         plots.append(plot(title, f"{title} of {len(found)} jobs, which end at {ends}", draw, legend))
     return plots
+
+
+def _logarithmic(axes: Axes, ratio: float) -> None:
+    """Scale the horizontal axis by the logarithm, in plain numbers: powers of ten, and between few of them 2 and 5."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 100 else (1,)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else significant(value, 1))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _name_places(axes: Axes, labels: Sequence[str], places: Sequence[float] | None = None) -> None:

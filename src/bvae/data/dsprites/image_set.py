@@ -34,7 +34,7 @@ MD5 = "b331c4447a651c44bf5e8ae09022e230"
 CARD = Card(
     name="dsprites",
     about="737,280 binary images of 64×64, one for each combination of five factors: a sprite's shape, scale, "
-    "orientation and position. Rendered here from their closed form.",
+    "rotation and position. Rendered here from their closed form.",
     source="https://github.com/deepmind/dsprites-dataset",
     licence="Apache-2.0",
     citation="Matthey, Higgins, Hassabis & Lerchner (2017): dSprites, disentanglement testing sprites dataset",
