@@ -168,7 +168,7 @@ def test_the_terminals_table_holds_each_units_numbers():
     ]
     assert list(zip(*cells, strict=True)) == [
         ("4", "pos A", "0.00123", "2.35", "a", "−0.99", "0.65"),
-        ("1", "at the prior", "0.9877", "0.0012", "b", "+0.00", "0.00"),
+        ("1", "at the prior", "0.9877", "0.00", "b", "+0.00", "0.00"),
     ]
     assert [row.style for row in table.rows] == [None, "dim"]
     bare = terminal_table([replace(row, factor="") for row in rows])

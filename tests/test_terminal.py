@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bvae import terminal
-from bvae.terminal import LogFile, ShownFilter, console, interruptible, progress, say, shown, spare
+from bvae.terminal import LogFile, ShownFilter, console, interruptible, progress, say, shown, spare, stage
 
 
 def test_what_is_written_out_is_what_unicode_calls_control_separator_surrogate_or_direction():
@@ -199,3 +199,11 @@ def test_ctrl_c_ends_a_program_with_one_line_and_status_130(capsys):
     assert capsys.readouterr().err == "Interrupted\n"
     with interruptible():
         pass
+
+
+def test_a_stage_is_a_line_where_the_output_is_no_terminal(capsys):
+    with stage("Writing [the] report"):
+        pass
+    with stage("Scoring", quiet=True):
+        pass
+    assert capsys.readouterr().out == "Writing [the] report …\n"

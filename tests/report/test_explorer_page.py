@@ -256,3 +256,13 @@ def test_the_largest_factors_are_thinned_first_and_keep_their_ends():
 def test_some_data_modules_have_no_factors(tmp_path):
     about, _, _ = written(tmp_path, torch.rand(3, *SHAPE))
     assert about["factors"] == []
+
+
+def test_an_explorer_links_to_the_report_beside_it(tmp_path):
+    images = torch.rand(3, *SHAPE)
+    assert "report.html" not in written(tmp_path, images)[2]
+    (tmp_path / "report.html").touch()
+    assert '<a href="report.html">Report</a>' in written(tmp_path, images)[2]
+    models = [Explored(title, runnable(SHAPE), units()) for title in "ab"]
+    explore(tmp_path / "explorer.html", models, Served(images, None, batch_size=1_000))
+    assert "report.html" not in (tmp_path / "explorer.html").read_text(encoding="utf-8")

@@ -234,3 +234,28 @@ def test_a_plot_is_svg_in_the_pages_colour_with_its_legend_beside_it():
     with matplotlib.rc_context({"text.usetex": True, "savefig.bbox": "tight", "font.size": 40, "axes.grid": True}):
         assert plot("title", "what it shows", draw).svg == found.svg
     assert colour(10) == colour(0) != colour(1)
+
+
+def test_dead_features_are_drawn_if_there_are_any(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "step,train/reconstruction,train/dead_features/a,train/dead_features/b\n0,5,0,0\n1,4,0,0.5\n"
+    )
+    plots = {plot.title: plot for plot in figures.training_curves(tmp_path / "metrics.csv")}
+    assert list(plots) == ["Reconstruction (nats)", "Dead features (share of a layer)"]
+    assert lines(plots["Dead features (share of a layer)"].axes) == [[0, 0.5]]
+    (tmp_path / "metrics.csv").write_text("step,train/reconstruction,train/dead_features/a\n0,5,0\n1,4,0\n")
+    assert [plot.title for plot in figures.training_curves(tmp_path / "metrics.csv")] == ["Reconstruction (nats)"]
+
+
+def test_a_huge_start_does_not_set_the_axis(tmp_path):
+    def limits(values: list[float]) -> tuple[float, float]:
+        rows = "\n".join(f"{step},{value}" for step, value in enumerate(values))
+        (tmp_path / "metrics.csv").write_text(f"step,train/reconstruction\n{rows}\n")
+        (plot,) = figures.training_curves(tmp_path / "metrics.csv")
+        return plot.axes.get_ylim()
+
+    later = [100.0 - n for n in range(19)]
+    assert limits([20_000.0, *later]) == pytest.approx((82 - 0.9, 99 + 0.9), abs=1.1)
+    low, high = limits([101.0, *later])
+    assert low < 82
+    assert high > 101

@@ -93,7 +93,7 @@ def test_the_latent_table_and_what_units_know(tmp_path):
         ["unit", "name", "variance", "KL (nats)", "follows", "correlation", "MI / H", "within a kind", "MI / H"],
         ["2", "x", "0.01235", "2.34", "x", "−0.99", "0.65", "x", "0.70"],
         ["0", "no factor", "0.5", "1.25", "kind", "+0.50", "0.00", "x", "0.10"],
-        ["1", "at the prior", "0.99", "0.0012", "kind", "+0.00", "0.00", "x", "0.20"],
+        ["1", "at the prior", "0.99", "0.00", "kind", "+0.00", "0.00", "x", "0.20"],
     ]
     assert [bool(idle) for idle in re.findall(r'<tr( class="idle")?><td', section(text, "latents"))] == [
         False,
@@ -141,15 +141,14 @@ def test_the_scores_are_tiles_and_rows(tmp_path):
         ("3.50", "KL (nats)"),
         ("0.500", "MIG\u00a0↑<br>by chance 0.250"),
         ("12", "my score"),
-        ("–", "IRS\u00a0↓<br>by chance near 0"),
     ]
     assert "means over 1,200 images" in scores
     assert rows(scores) == [
         ["score", "value", "protocol", "N", "seed", "in files"],
         ["MIG ↑", "0.500", "Chen et al. 2018: <gaps>", "1,234", "–", "mig"],
         ["my score", "12", "counts", "7", "3", "my_score"],
-        ["IRS ↓", "–", "can't be computed", "7", "3", "irs"],
     ]
+    assert "<p>IRS can&#39;t be computed.</p>" in scores
     assert "&lt;gaps&gt;" in scores
 
 
@@ -261,3 +260,38 @@ def test_a_section_is_there_where_there_is_something_in_it(tmp_path):
     assert "Squares &amp; more." in section(text, "data")
     assert "Nobody 2020 · here · licence: CC0" in section(text, "data")
     assert "<script>" in text
+
+
+@pytest.mark.usefixtures("calls")
+def test_a_report_links_to_the_explorer_of_its_model(tmp_path):
+    assert "explorer.html" not in report(tmp_path, evaluation()).read_text(encoding="utf-8")  # of codes alone
+    text = report(tmp_path, evaluation(traversals=pictures(3, 31, 4, 6, 1))).read_text(encoding="utf-8")
+    assert '<a href="explorer.html">Explorer</a>' in text
+
+
+@pytest.mark.usefixtures("calls")
+def test_advice_stands_below_the_finding(tmp_path):
+    text = report(tmp_path, evaluation(advice="To open units: lower loss.beta, now 4.")).read_text(encoding="utf-8")
+    assert re.search(r'<p class="finding">.*?</p>\s*<p>To open units: lower loss\.beta, now 4\.</p>', text)
+    assert "To open units" not in report(tmp_path, evaluation()).read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("calls")
+def test_scores_that_cant_be_computed_say_why_once(tmp_path):
+    nan, why = float("nan"), "can't be computed: no unit is active"
+    found = evaluation()
+    missing = [Score(name, nan, why, 5, None, 0.0, True, 0) for name in ("mig", "sap")]
+    some = Evaluation(found.codes, found.factors, found.table, [*missing, *SCORES[1:2]])
+    text = section(report(tmp_path, some).read_text(encoding="utf-8"), "scores")
+    assert text.count("no unit is active") == 1
+    assert "<p>MIG, SAP can&#39;t be computed: no unit is active.</p>" in text
+    assert [row[-1] for row in rows(text)[1:]] == ["my_score"]
+    none = Evaluation(found.codes, found.factors, found.table, missing)
+    assert "<table" not in section(report(tmp_path, none).read_text(encoding="utf-8"), "scores")
+
+
+def test_a_title_is_a_line_of_whole_words():
+    words = ["experiment=quick", "trainer.max_steps=1500", "logger=csv", "hydra.run.dir=somewhere"]
+    assert page.shortened(words[:2]) == "experiment=quick trainer.max_steps=1500"
+    assert page.shortened(words) == "experiment=quick trainer.max_steps=1500 logger=csv …"
+    assert page.shortened(["x" * 61]) == page.shortened([]) == ""

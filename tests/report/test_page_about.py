@@ -40,10 +40,10 @@ def test_a_run_is_described_by_its_records(tmp_path):
     text = report(run, found).read_text(encoding="utf-8")
     assert "<title>loss.beta=4 name=a b · bvae</title>" in text
     assert re.search(r'<p class="quiet">7 · \d{4}-\d\d-\d\d \d\d:\d\d \S+</p>', text)
+    assert "<pre>python train.py loss.beta=4 &#39;name=a b&#39;</pre>" in section(text, "run")
     about = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", section(text, "run")))
     names = ("bvae", "torch", "lightning")
     assert {html.unescape(key): plain(value) for key, value in about.items()} == {
-        "command": "python train.py loss.beta=4 'name=a b'",
         "duration": "1 h 1 min",
         "hardware": "a GPU",
         "commit": "abc",
@@ -53,7 +53,6 @@ def test_a_run_is_described_by_its_records(tmp_path):
         "step": "1,000",
         "versions": ", ".join([*(f"{n} {version(n)}" for n in names), f"Python {platform.python_version()}"]),
     }
-    assert "<code>python" in about["command"]
     assert rows(section(text, "settings")) == [
         ["seed", "3"],
         ["loss", "Beta"],

@@ -236,3 +236,23 @@ def test_a_studys_trials_are_read_with_their_direction(tmp_path):
     assert found.values == pytest.approx([0.5, math.nan, math.nan], nan_ok=True)
     optuna.create_study(study_name="least", storage=storage, direction="minimize")
     assert search.read(Study(storage, "least", "kl")).maximizes is False
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (["100", "1000"], ["100", "200", "500", "1,000"]),
+        (["0.001", "10000"], ["0.001", "0.01", "0.1", "1", "10", "100", "1,000", "10,000"]),
+        (["1e-05", "0.001"], ["1e−5", "0.0001", "0.001"]),
+    ],
+)
+def test_a_logarithmic_axis_has_plain_numbers(values, labels):
+    axes = sweep_figures.against("kl", "k", values, {"": {value: [1.0] for value in values}}).axes
+    low, high = float(values[0]), float(values[-1])
+    shown = [
+        label.get_text()
+        for label, place in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)
+        if low * 0.999 <= place <= high * 1.001
+    ]
+    assert shown == labels
+    assert {label.get_text() for label in axes.get_xticklabels(minor=True)} <= {""}
