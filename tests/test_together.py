@@ -206,7 +206,7 @@ def test_a_sweep_leaves_what_its_jobs_leave_alone(train, tmp_path):
     folders = [tmp_path / "sweep" / str(number) for number in range(3)]
     assert [read(folder).status for folder in folders] == ["finished", "finished", "failed"]
     assert "became NaN or infinite" in (folders[2] / "train.log").read_text()
-    assert "became NaN or infinite" not in (folders[0] / "train.log").read_text()
+    assert not (folders[0] / "train.log").exists()  # there was nothing to log
     assert (tmp_path / "sweep" / "sweep.html").is_file()
     assert len(offline_runs(tmp_path)) == len({(f / "wandb.json").read_text() for f in folders}) == 3
 

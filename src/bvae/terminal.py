@@ -95,6 +95,12 @@ class LogFile(logging.FileHandler):
 
         return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
 
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it can't be opened
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging calls it so
         """Drop what can't be written, as on a full disk: the terminal has it."""
 
