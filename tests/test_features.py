@@ -6,6 +6,7 @@ from torch import nn
 
 from bvae.architectures import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
+from bvae.losses import Gaussian
 from bvae.model import VAE
 
 
@@ -100,7 +101,7 @@ def test_what_varies_by_a_millionth_of_the_layers_largest_value_is_constant():
     images = torch.linspace(0, 1, 10).view(-1, 1, 1, 1)
     (found,) = dead_features(VAE(encoder, decoder).eval(), images)
     assert (found.dead, found.total) == (1, 3)  # 0.001 of 2000 is rounding, though as much of 1 wouldn't be
-    (found,) = dead_features(VAE(encoder, decoder).eval(), images * 100 - 50)
+    (found,) = dead_features(VAE(encoder, decoder, Gaussian()).eval(), images * 100 - 50)
     assert found.dead == 0
 
 
@@ -115,7 +116,7 @@ def test_a_channel_is_dead_where_each_of_its_pixels_is_constant():
 
     images = torch.arange(12.0).view(1, 3, 2, 2).repeat(5, 1, 1, 1)  # pixels differ, yet each is the same in all images
     images[3, 1, 1, 0] = 20
-    (found,) = dead_features(VAE(Passed(), nn.Unflatten(1, (1, 1, 1))).eval(), images)
+    (found,) = dead_features(VAE(Passed(), nn.Unflatten(1, (1, 1, 1)), Gaussian()).eval(), images)
     assert found == LayerFeatures("encoder_1", 2, 3, True)
 
 

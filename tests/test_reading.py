@@ -147,4 +147,4 @@ def test_a_dataset_is_found_by_its_path_and_a_group_is_none(tmp_path):
 
 
 def test_no_reader_of_pictures_runs_another_program():
-    assert set(PICTURES) == {"PNG", "JPEG", "WEBP", "GIF", "BMP"}
+    assert set(PICTURES) == {"PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000"}

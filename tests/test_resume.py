@@ -18,6 +18,7 @@ from runs import environment, metrics_of, offline_runs
 
 from bvae.app.errors import InputError
 from bvae.app.train import conclude
+from bvae.callbacks import LastCheckpoint
 from bvae.checkpoints.files import AtomicCheckpointIO, newest
 from bvae.loggers import MetricsFile, WandbRun, rewind
 
@@ -185,7 +186,9 @@ def test_a_run_whose_last_checkpoint_cant_be_written_isnt_finished(tmp_path):
     trainer = SimpleNamespace(
         strategy=SimpleNamespace(checkpoint_io=checkpoint_io),
         save_checkpoint=lambda path: checkpoint_io.save_checkpoint({}, path),
+        fast_dev_run=False,
     )
+    LastCheckpoint(tmp_path / "checkpoints").on_train_end(trainer, None)
     with pytest.raises(
         InputError,
         match=r"^can't write .*last\.ckpt: Is a directory: once it can be written, python train.py run=\S+ resumes",

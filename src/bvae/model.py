@@ -116,7 +116,7 @@ class VAE(nn.Module):
             raise WrongImages(f"images must be finite, got {low:.3g} to {high:.3g}")
         if isinstance(self.likelihood, Bernoulli) and (low < -ROUNDING or high > 1 + ROUNDING):
             raise WrongImages(
-                f"images must have values in [0, 1] for Bernoulli pixels, got {low:.9g} to {high:.9g}: "
+                f"images must have values in [0, 1] for Bernoulli pixels, got {low:.6g} to {high:.6g}: "
                 f"{brought(low, high)}"
             )
 

@@ -43,7 +43,7 @@ def test_codes_of_known_score(perfect, rotated, noise, constant, factors):
         assert score(rotated, factors[:, :2]) == pytest.approx(0, abs=1e-9)
         assert score(noise, factors) < 0.05
         assert score(constant, factors) == 0
-        with pytest.raises(ValueError, match="DCIMIG compares factors, and only one varies"):
+        with pytest.raises(ValueError, match="compares factors, and only one varies"):
             score(perfect, factors[:, :1])
     assert jemmig(perfect, factors) == pytest.approx(1)
     assert jemmig(perfect[:, [0, 0, 1, 2]], factors) < 0.95
