@@ -20,7 +20,7 @@ OBJECTIVES = [kind for kind in vars(losses).values() if isinstance(kind, type) a
     [
         (
             {"_target_": "bvae.losses.Annealed", "beta_start": 60.0, "beta_end": 12},
-            "To open units: lower loss.beta_start, now 60.0; train for longer, with trainer.max_steps.",
+            "To open units: lower loss.beta_start, now 60; train for longer, with trainer.max_steps.",
         ),
         (
             {"_target_": "bvae.losses.Capacity", "gamma": 1000, "max_capacity": 25, "anneal_steps": 5},

@@ -21,6 +21,12 @@ def advice(table: Sequence[LatentUnit], loss: Any) -> str:
     values = loss if isinstance(loss, Mapping) else {}
     kind = getattr(losses, str(values.get("_target_")).rpartition(".")[2], None)
     keys = [
-        f"{what} loss.{name}, now {values[name]}" for name, what in getattr(kind, "opens_units", ()) if name in values
+        f"{what} loss.{name}, now {_plain(values[name])}"
+        for name, what in getattr(kind, "opens_units", ())
+        if name in values
     ]
     return f"To open units: {'; '.join([*keys, 'train for longer, with trainer.max_steps'])}."
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
