@@ -9,32 +9,26 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
-import torch
 from PIL import EpsImagePlugin, Image
 
 import bvae.evaluation.codes
 from bvae import load
-from bvae.app.recorded import hydra_of, read
-from bvae.checkpoints.files import AtomicCheckpointIO, newest, read_file
+from bvae.checkpoints.files import newest, read_file
 from bvae.data import ArrayFile, FolderImages, Shapes3D, arrays, cache
 from bvae.data.dsprites import Archive, ScreamDSprites
 from bvae.data.pictures import Room
 from bvae.evaluation import read_codes, scores
 from bvae.files import atomic_write, locked
-from bvae.loggers import rewind, wandb_run_of
-from bvae.received import check_links, check_regular, intact, read_json, read_yaml
-from bvae.report import compare, title_of
+from bvae.received import check_links, check_regular, read_json, read_yaml
+from bvae.report import title_of
 from bvae.runs import job as jobs
-from bvae.runs.metrics_table import lost_rows, read_rows
 from bvae.terminal import console, shown
-from bvae.training import Training
 
 EVIL = "\x1b]52;c;eA==\x07\x1b[2J\u202e[red]\r\n:smile:"
 SHOWN = r"\x1b]52;c;eA==\x07\x1b[2J\u202e[red]\r\n:smile:"
@@ -375,182 +369,3 @@ def test_names_of_factors_scores_and_jobs_are_shown(tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps([EVIL]))
     assert title_of(tmp_path) == SHOWN
-
-
-# Damage.
-
-SCORES = ["", "[]", "{", '{"mig": 5}', '{"mig": {}}', '{"mig": {"value": "high"}}', '{"mig": null}', "\x00", "3"]
-SCORES += [json.dumps({"mig": {"value": 1, "protocol": "", "n": 1, "seed": None, "seconds": 0, "more": 1}})]
-METRICS = [
-    "step,train/loss\n1,2,3\n",
-    "step,train/loss\n1\n",
-    "step,a\nx,1\n",
-    "step,a\n1,x\n",
-    "a\n1\n",
-    "step\n\x00\n",
-]
-
-
-@pytest.mark.parametrize("text", SCORES)
-def test_damaged_scores_are_named_and_left_out(text, tmp_path, caplog):
-    path = tmp_path / "scores.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"scores\.json is damaged: .+"):
-        scores.read_json(path)
-    assert intact(scores.read_json, path) is None
-    assert "scores.json is damaged" in caplog.text
-
-
-@pytest.mark.parametrize("text", METRICS)
-def test_damaged_metrics_are_named_and_a_run_does_not_go_on_without_a_word(text, tmp_path):
-    path = tmp_path / "metrics.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"metrics\.csv is damaged: line \d: .+; mend it, or remove it to go on"):
-        rewind(path, 100)
-    assert path.read_text() == text
-
-
-@pytest.mark.parametrize(
-    ("steps", "lost"),
-    [
-        (range(50, 501, 50), []),
-        ([50, 100, 250, 300, 350, 400, 450, 500], [(101, 250)]),
-        ([200, 250, 300, 350, 400, 450, 500], [(1, 200)]),
-        ([50, 100], [(101, 500)]),
-        ([], [(1, 500)]),
-        ([50, 100, 200, 300, 400, 500], []),  # logged less often since
-        ([100, 200, 300, 350, 400, 450, 500], []),  # and more often
-        (range(50, 451, 50), []),  # the last one is written after the checkpoint
-    ],
-)
-def test_rows_that_are_lost_are_said(steps, lost, tmp_path, caplog):
-    path = tmp_path / "metrics.csv"
-    path.write_text("step,train/loss\n" + "".join(f"{step - 1},1.5\n" for step in steps))
-    assert lost_rows(read_rows(path)[1], 500, 50) == lost
-    rewind(path, 500, every=50)
-    assert ("has lost the rows of steps" in caplog.text) == bool(lost)
-
-
-def test_a_sweep_of_damaged_jobs_is_compared(tmp_path, caplog):
-    kinds = {"scores.json": SCORES, "metrics.csv": METRICS, "latents.csv": ["unit\nx\n", "\x00"], "codes.npz": ["x"]}
-    kinds |= {"job.json": ["", "[]", '{"overrides": 5, "status": 3}', '{"overrides": ["a"], "status": null}']}
-    kinds |= {".hydra/overrides.yaml": ["{", "5", "a: [", "[1]"], "traversals/unit_0.gif": ["GIF89a"]}
-    number = 0
-    for name, texts in kinds.items():
-        for text in texts:
-            folder = tmp_path / str(number)
-            (folder / name).parent.mkdir(parents=True)
-            record = {"overrides": [f"seed={number}"], "status": "finished"}
-            (folder / "job.json").write_text(json.dumps(record))
-            (folder / "latents.csv").write_text("unit,active\n0,True\n")
-            (folder / name).write_text(text)
-            number += 1
-    rows = compare(tmp_path)
-    assert len(rows) == number
-    assert {row.job.status for row in rows} == {"finished", "damaged"}
-    assert (tmp_path / "sweep.html").is_file()
-    assert "is damaged" in caplog.text
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 5}', "\x00"])
-def test_a_damaged_record_of_a_wandb_run_is_named(text, tmp_path):
-    (tmp_path / "wandb.json").write_text(text)
-    with pytest.raises(ValueError, match=r"wandb\.json is damaged: remove it"):
-        wandb_run_of(tmp_path, "offline")
-
-
-@pytest.mark.parametrize("text", ["", "5", "[]", "hydra: 5", "hydra: {mode: RUN}", "hydra: {runtime: {choices: 5}}"])
-def test_a_damaged_record_of_a_run_is_named(text, tmp_path):
-    (tmp_path / ".hydra").mkdir()
-    for name in ("config", "hydra"):
-        (tmp_path / ".hydra" / f"{name}.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"hydra\.yaml is damaged: .+"):
-        hydra_of(tmp_path)
-    if not text.startswith("hydra"):
-        with pytest.raises(ValueError, match=r"config\.yaml is damaged: .+"):
-            read(tmp_path, tmp_path)
-
-
-def doubled() -> list:
-    """A list of a few bytes in a file and of 2^40 values."""
-    values: list = [1]
-    for _ in range(40):
-        values = [values, values]
-    return values
-
-
-def misshapen() -> dict[str, object]:
-    """Checkpoints of one's own, each with one thing wrong."""
-    layer = {"class": "torch.nn.Linear", "arguments": {"in_features": 4096, "out_features": 6}}
-    parts = {"encoder": layer, "decoder": layer, "loss": None}
-    good = {"vae": parts, "state_dict": {}, "global_step": 3}
-    return {
-        "a list": [1],
-        "text": "text",
-        "no recipes": {**good, "vae": None},
-        "recipes that are a list": {**good, "vae": [1]},
-        "a part that is text": {**good, "vae": {**parts, "encoder": "text"}},
-        "a recipe without a class": {**good, "vae": {**parts, "encoder": {"arguments": {}}}},
-        "a class that is a number": {**good, "vae": {**parts, "encoder": {"class": 5, "arguments": {}}}},
-        "arguments that are a list": {
-            **good,
-            "vae": {**parts, "encoder": {"class": "torch.nn.Linear", "arguments": []}},
-        },
-        "an argument too many": {**good, "vae": {**parts, "encoder": {**layer, "arguments": {"x": 1}}}},
-        "no weights": {"vae": parts, "global_step": 3},
-        "weights that are a list": {**good, "state_dict": [torch.ones(1)]},
-        "weights that are text": {**good, "state_dict": {"model.encoder.weight": "text"}},
-        "sparse weights": {**good, "state_dict": {"model.encoder.weight": torch.eye(3).to_sparse()}},
-        "weights of another shape": {**good, "state_dict": {"model.encoder.weight": torch.ones(3)}},
-        "a loss that is a list": {**good, "vae": {**parts, "loss": [1]}},
-        "a layer larger than memory": {
-            **good,
-            "vae": {**parts, "encoder": {**layer, "arguments": {"in_features": 10**9, "out_features": 10**9}}},
-        },
-        "a step that is text": {**good, "global_step": "many"},
-        "a foreign model": {"encoder.mu_logvar_gen.weight": 5},
-        "lists that double": {**good, "vae": {**parts, "encoder": {**layer, "arguments": {"in_features": doubled()}}}},
-        "a step that doubles": {**good, "global_step": doubled()},
-        "weights that are not stored": {**good, "state_dict": {"model.encoder.weight": torch.zeros(1).expand(10**9)}},
-        "moments that are not stored": {**good, "optimizer_states": [{"state": {0: torch.zeros(1).expand(10**9)}}]},
-        "a library's module": {
-            **good,
-            "vae": {**parts, "encoder": {"class": "torchmetrics.aggregation.MeanMetric", "arguments": {}}},
-        },
-    }
-
-
-@pytest.mark.parametrize("kind", misshapen())
-def test_a_misshapen_checkpoint_is_refused_in_a_sentence(kind, tmp_path):
-    path = tmp_path / "misshapen.ckpt"
-    torch.save(misshapen()[kind], path)
-    with pytest.raises(ValueError, match=r"misshapen\.ckpt|the checkpoint"):
-        load(path)
-    if kind not in ("a step that is text", "a step that doubles", "a foreign model"):
-        with pytest.raises((ValueError, RuntimeError, TypeError)):
-            Training.load_from_checkpoint(path)
-
-
-def test_a_compressed_checkpoint_is_refused(tmp_path):
-    torch.save({"global_step": 1, "x": torch.zeros(1_000_000)}, tmp_path / "plain.ckpt")
-    source = zipfile.ZipFile(tmp_path / "plain.ckpt")
-    with zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", zipfile.ZIP_DEFLATED) as bomb:
-        for name in source.namelist():
-            bomb.writestr(name, source.read(name))
-    assert (tmp_path / "bomb.ckpt").stat().st_size < 50_000
-    with pytest.raises(ValueError, match="is not a readable checkpoint"):
-        load(tmp_path / "bomb.ckpt")
-
-
-def test_only_checkpoints_in_a_runs_own_folder_are_removed(tmp_path):
-    own, other = tmp_path / "run" / "checkpoints", tmp_path / "outside"
-    for folder in (own, other, own / "deeper"):
-        folder.mkdir(parents=True)
-    (own / "out").symlink_to(other)
-    files = [own / "a.ckpt", own / "mine.txt", other / "x.ckpt", own / "deeper" / "b.ckpt"]
-    for path in files:
-        path.touch()
-    remover = AtomicCheckpointIO([own])
-    for path in (*files, own / ".." / ".." / "outside" / "x.ckpt", own / "out" / "x.ckpt", own / "gone.ckpt"):
-        remover.remove_checkpoint(path)
-    assert [path.exists() for path in files] == [False, True, True, True]
