@@ -49,7 +49,8 @@ def test_the_installed_programs_train_and_evaluate_from_any_folder(installed, ca
     job = run(installed / "bvae-train", "experiment=quick", *short, folder=tmp_path, BVAE_CACHE_DIR=str(cache_dir))
     assert job.returncode == 0, job.stdout + job.stderr
     assert (tmp_path / "mine" / "report.html").is_file()
-    job = run(installed / "bvae-evaluate", "run=mine", "metrics=none", "logger=none", folder=tmp_path)
+    again = ("run=mine", "metrics=none", "logger=none")
+    job = run(installed / "bvae-evaluate", *again, folder=tmp_path, BVAE_CACHE_DIR=str(cache_dir))
     assert job.returncode == 0, job.stdout + job.stderr
     where = run(installed / "python", "-c", "import bvae; print(bvae.__file__)", folder=tmp_path).stdout
     assert Path(where.strip()).is_relative_to(installed.parent)

@@ -84,10 +84,7 @@ def prepare(
         count, images = make()  # a source that can't be had is no failure to write
         check_room(path.parent, count * math.prod(row) * np.dtype(dtype).itemsize)
         with atomic_write(path) as partial:
-            _write(partial, (count, *row), dtype, about, images)
-            if left_out:
-                with h5py.File(partial, "r+", locking=False) as file:
-                    file["left_out"] = left_out
+            _write(partial, (count, *row), dtype, about, images, left_out)
 
 
 def open_images(path: Path) -> np.ndarray:
@@ -113,7 +110,12 @@ def read_left_out(path: Path) -> list[str]:
 
 
 def _write(
-    path: Path, shape: tuple[int, ...], dtype: type, about: Mapping[str, Any], blocks: Iterable[np.ndarray]
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: type,
+    about: Mapping[str, Any],
+    blocks: Iterable[np.ndarray],
+    left_out: Sequence[str],
 ) -> None:
     with h5py.File(path, "w", locking=False) as file:
         images = file.create_dataset("images", shape, dtype)
@@ -126,6 +128,8 @@ def _write(
     checksum = digest(open_images(path))
     with h5py.File(path, "r+", locking=False) as file:
         file.attrs["crc32"] = checksum
+        if left_out:
+            file["left_out"] = left_out
 
 
 def digest(images: np.ndarray) -> int:

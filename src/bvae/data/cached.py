@@ -38,6 +38,20 @@ def warn_if_dark(source: str, brightest: float, values: str) -> None:
         )
 
 
+def scale_of(maximum: float, dtype: np.dtype, white: float | None) -> float:
+    """Find what stored values are multiplied by: `white` becomes 1; without, uint8 of 0 and 1 stay and others are /255.
+
+    Raises ValueError if a value is whiter than white.
+    """
+    if dtype.kind == "f" or dtype == np.bool_:
+        return 1.0
+    if white is None:
+        return 1 / 255 if maximum > 1 else 1.0
+    if maximum > white:
+        raise ValueError(f"white must be {maximum:.9g} or more, the largest value of the images, got {white:g}")
+    return 1 / white
+
+
 class CachedImages(ABC):
     """An `ImageSet` that is made once and memory-mapped from a cache file ever after.
 
@@ -54,7 +68,7 @@ class CachedImages(ABC):
         self._path: Path | None = None
         self._images: np.ndarray | None = None
         self._digest = 0
-        self._scale = 1.0
+        self._maximum = self._scale = 1.0
         self._labels: np.ndarray | None = None  # (N, K), of factors that are no grid
         self.left_out: list[str] = []  # what `make` couldn't read, once it has
 
@@ -98,8 +112,8 @@ class CachedImages(ABC):
         self._images = cache.open_images(self._path)
         about = cache.read_about(self._path)
         self._digest = int(about["crc32"])
-        if self.dtype is np.uint8 and about.get("maximum", 1) > 1:
-            self._scale = 1 / 255
+        self._maximum = float(about.get("maximum", 1))
+        self._scale = scale_of(self._maximum, np.dtype(self.dtype), None)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_images": None}  # a worker process maps the file itself

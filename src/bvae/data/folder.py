@@ -93,11 +93,12 @@ class FolderImages(CachedImages):
         for folder, folders, names in os.walk(self.path, onerror=unlisted, followlinks=True):
             place, inside = Path(folder), Path(folder).relative_to(self.path)
             stat = place.stat()
-            if (stat.st_dev, stat.st_ino) in seen or (place != self.path and _is_written_by_runs(place)):
+            is_written = _is_written_by_runs(place)
+            if (stat.st_dev, stat.st_ino) in seen or (place != self.path and is_written):
                 folders.clear()
                 continue
             seen.add((stat.st_dev, stat.st_ino))
-            own = _OF_A_RUN if _is_written_by_runs(place) else ()
+            own = _OF_A_RUN if is_written else ()
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
             names = [name for name in names if not name.startswith(".") and name not in own]
             pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
@@ -111,16 +112,17 @@ class FolderImages(CachedImages):
         """Make the cache file where it's missing, and say what is left out, at each run."""
         super().prepare(folder)
         path = self.cache_file(folder)
-        if not all(isinstance(self._read(name), str) for name in cache.read_left_out(path)):  # some can be by now
+        attempts = self._attempts(path)
+        if not all(isinstance(attempt, str) for attempt in attempts):  # some can be read by now
             path.unlink(missing_ok=True)
             super().prepare(folder)
-        attempts = [str(self._read(name)) for name in cache.read_left_out(path)]
+            attempts = self._attempts(path)
         if attempts:
             _log.warning(
                 "%s of %s pictures can't be read and are left out: %s",
                 len(attempts),
                 len(self.files),
-                shown(_listed(attempts)),
+                shown(_listed(list(map(str, attempts)))),
             )
         if self._others:
             most_first = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
@@ -172,6 +174,10 @@ class FolderImages(CachedImages):
             yield np.stack(good) if good else np.empty((0, *self.shape), np.uint8)
         if len(reasons) == len(self.files):
             raise ValueError(f"{self.path}: none of {len(reasons):,} pictures can be read, first {reasons[0]}")
+
+    def _attempts(self, path: Path) -> list[np.ndarray | str]:
+        """Try the pictures again that a cache file leaves out."""
+        return [self._read(name) for name in cache.read_left_out(path)]
 
     def _on_each(self, function: Callable[[str], Any]) -> Iterator[list[Any]]:
         """Yield what the function gives of each file, a block of files at a time, in several threads."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from bvae.checks import ROUNDING, brought, positive
 from bvae.data import cache
 from bvae.data.arrays import opened, stored, texts
-from bvae.data.cached import CachedImages, warn_if_dark
+from bvae.data.cached import CachedImages, scale_of, warn_if_dark
 from bvae.data.image_set import Card, Factors, named
 from bvae.terminal import progress, shown
 
@@ -150,9 +150,6 @@ class ArrayFile(CachedImages):
     def _count(self) -> int:
         return self._arrays[self._key][0][0]
 
-    def _maximum(self, folder: Path) -> float:
-        return float(cache.read_about(self.cache_file(folder))["maximum"])
-
     @property
     def _factors_key(self) -> str | None:
         """The array that the factors are in."""
@@ -175,14 +172,14 @@ class ArrayFile(CachedImages):
         if unread:
             fix = "" if self._factors_key else "; factors are read from 'factors' or 'labels', (N, K)"
             _log.warning("%s: arrays that aren't read: %s%s", self.path, shown(", ".join(unread)), fix)
-        maximum = self._maximum(folder)
+        maximum = float(cache.read_about(self.cache_file(folder))["maximum"])
         warn_if_dark(str(self.path), maximum * scale_of(maximum, np.dtype(self.dtype), self.white), f"{maximum:.6g}")
 
     def load(self, folder: Path) -> None:
         """Memory-map the images, and read the factors."""
         super().load(folder)
         if self.white is not None:
-            self._scale = scale_of(self._maximum(folder), np.dtype(self.dtype), self.white)
+            self._scale = scale_of(self._maximum, np.dtype(self.dtype), self.white)
         factors = None
         names: ArrayLike | None = self.factor_names
         if self._factors_key is not None:
@@ -214,20 +211,6 @@ def layout(shape: tuple[int, ...], dtype: np.dtype) -> tuple[tuple[int, int, int
     if len(shape) == 4 and shape[1] in (1, 3):
         return (shape[1], shape[2], shape[3]), False
     raise ValueError(f"images must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, got the shape {shape}")
-
-
-def scale_of(maximum: float, dtype: np.dtype, white: float | None) -> float:
-    """Find what stored values are multiplied by: `white` becomes 1; without, uint8 of 0 and 1 stay and others are /255.
-
-    Raises ValueError if a value is whiter than white.
-    """
-    if dtype.kind == "f" or dtype == np.bool_:
-        return 1.0
-    if white is None:
-        return 1 / 255 if maximum > 1 else 1.0
-    if maximum > white:
-        raise ValueError(f"white must be {maximum:.9g} or more, the largest value of the images, got {white:g}")
-    return 1 / white
 
 
 def converted(images: np.ndarray, channels_last: bool, white: float = 1.0) -> np.ndarray:

@@ -134,7 +134,7 @@ def compute_scores(
                 protocol = "; ".join(filter(None, (protocol, *remarks)))
             except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
                 chance = None
-                result = dict.fromkeys(metric.names, math.nan) or math.nan
+                result = metric.undefined
                 protocol = f"{_UNDEFINED}: {error}"
         values: dict[str, Any] = result if isinstance(result, dict) else {name: result}
         seconds = time.perf_counter() - start

@@ -131,7 +131,7 @@ class CodesMetric(Metric, ABC):
         try:
             score = self.score(Codes(self.codes[-1], log_variance, self.factors[-1]))
         except ValueError:
-            score = self._undefined
+            score = self.undefined
         self._forward_cache = _tensors(score)
         return self._forward_cache
 
@@ -144,11 +144,12 @@ class CodesMetric(Metric, ABC):
             score = self.score(Codes(dim_zero_cat(self.codes), log_variance, dim_zero_cat(self.factors)))
         except ValueError as error:  # which would end a training at its first validation
             warnings.warn(f"{type(self).__name__} can't be computed: {error}", stacklevel=3)
-            score = self._undefined
+            score = self.undefined
         return _tensors(score)
 
     @property
-    def _undefined(self) -> float | dict[str, float]:
+    def undefined(self) -> float | dict[str, float]:
+        """What stands for a score that can't be computed: NaN, or one for each name."""
         return dict.fromkeys(self.names, math.nan) or math.nan
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
