@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import distributed
 
-from bvae.losses import DIP1, DIP2, BetaTC, Context, Control, Factor, Loss, Posterior, Sample
+from bvae.losses import DIP1, DIP2, BetaTC, Context, Control, Factor, Loss, Paced, Posterior, Sample
 from bvae.losses.processes import gathered
 
 PARTS = (slice(0, 3), slice(3, 5))  # each process's images: an epoch's last batch needn't part evenly
@@ -51,8 +51,12 @@ def work(rank: int, folder: Path) -> None:
     found = [penalty_and_gradient(loss, PARTS[rank]) for loss in losses()]
     control = Control(target_start=0.1, k_i=1.0)  # each process has a KL of its own
     penalty_and_gradient(control, PARTS[rank])
+    paced = Paced()  # likewise, and images of its own
+    pictures = torch.rand(3 + rank, 1, 2, 2, generator=torch.Generator().manual_seed(rank))
+    latents = torch.full((len(pictures), 2), 1.0 + rank)
+    paced(Sample(pictures, pictures, Posterior(latents, latents), latents), Context(torch.tensor(0), dataset_size=9))
     rows = gathered(torch.full((rank + 1, 2, 2), float(rank)))
-    torch.save((found, control.integral, rows, permuted_latents(rank)), folder / f"{rank}.pt")
+    torch.save((found, control.integral, paced.state_dict(), rows, permuted_latents(rank)), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -63,11 +67,13 @@ def test_two_processes_have_the_penalties_and_the_gradients_of_one_with_the_doub
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    (first, integral, rows, permuted), (second, other_integral, _, others) = (
+    (first, integral, paced, rows, permuted), (second, other_integral, other_paced, _, others) = (
         torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)
     )
     assert rows[:, 0, 0].tolist() == [0, 1, 1]
     assert integral == other_integral > 0
+    assert paced == other_paced
+    assert paced["scale"] > 0
     for found in (permuted, others):  # half of a unit's 800 values are 0 and half are 1, of which 400 are drawn
         assert found.shape == (400, 2)
         assert found.mean(dim=0).tolist() == pytest.approx([0.5, 0.5], abs=0.1)

@@ -25,6 +25,7 @@ from bvae.losses import (
     FreeBits,
     Gaussian,
     LearnedGaussian,
+    Paced,
 )
 from bvae.optimizers import Muon, orthogonalized
 from bvae.training import Training
@@ -49,6 +50,10 @@ DEFAULTS = {
         **{"discriminator_lr": 1e-4},
     },
     FreeBits: {"beta": ((0, 1),), "free_nats": ((0, 0.1),), "concavity": ((0, 0),)},
+    Paced: {
+        **{"target_start": 0.3, "target_end": 12, "anneal_steps": 10_000},
+        **{"share_max": 0.1, "share_min": 0.01, "rate": 4e-4},
+    },
 }
 NETWORK = {"latent_dim": 10, "activation": None, "image_shape": (1, 64, 64)}
 OTHERS = {
@@ -101,7 +106,7 @@ def test_a_training_takes_adams_steps_of_5e_4_and_keeps_its_rate():
 @pytest.mark.parametrize(
     ("make", "name", "least"),
     [
-        *((loss, "anneal_steps", 1) for loss in (Annealed, Capacity, Control)),
+        *((loss, "anneal_steps", 1) for loss in (Annealed, Capacity, Control, Paced)),
         (Annealed, "hold_steps", 0),
         *((Factor, name, 1) for name in ("latent_dim", "discriminator_width", "discriminator_depth")),
         (InformationCheck, "patience", 1),
@@ -129,6 +134,10 @@ def test_whole_numbers_have_a_least(make, name, least):
         (Capacity, ("gamma", "max_capacity"), True),
         (Control, ("target_start", "target_end", "k_p", "k_i", "beta_min"), True),
         (lambda **given: Control(beta_min=0, **given), ("beta_max",), True),
+        (Paced, ("target_start", "target_end"), True),
+        (Paced, ("rate",), False),
+        (lambda **given: Paced(share_min=1e-12, **given), ("share_max",), False),
+        (lambda **given: Paced(share_max=9, **given), ("share_min",), False),
         (DIP1, ("off_diagonal", "diagonal_ratio"), True),
         (DIP2, ("off_diagonal", "diagonal_ratio"), True),
         (Factor, ("gamma",), True),

@@ -133,6 +133,30 @@ class VAE(nn.Module):
             )
         return self.decoder(latents.to(self.dtype))
 
+    @property
+    def decoder_bias(self) -> nn.Parameter:
+        """The decoder's last bias: (C,), or (C·H·W,) where a linear layer ends it; raises ValueError without any."""
+        biases = [weight for name, weight in self.decoder.named_parameters() if name.rpartition(".")[2] == "bias"]
+        if not biases:
+            raise ValueError(f"{type(self.decoder).__name__} has no bias to start the pictures with")
+        return biases[-1]
+
+    @torch.no_grad()
+    def start_at(self, images: Tensor) -> None:
+        """Set the decoder's last bias so that new weights decode about the mean of images (B, C, H, W).
+
+        It is the mean of each channel, or of each pixel where the decoder ends in a linear layer. Raises ValueError for
+        a last bias of another size.
+        """
+        self.check_images(images)
+        bias, mean = self.decoder_bias, images.mean(dim=0)
+        if bias.numel() not in (len(mean), mean.numel()):
+            raise ValueError(
+                f"the decoder's last bias must have {len(mean)} or {mean.numel()} numbers, got {len(bias)}"
+            )
+        mean = mean.mean(dim=(1, 2)) if bias.numel() == len(mean) else mean.flatten()
+        bias.copy_(self.likelihood.logits(mean.to(bias.device)))
+
     def forward(self, images: Tensor) -> Sample:
         """Encode images (B, C, H, W), draw latents from their posteriors, and decode these."""
         self.check_images(images)

@@ -271,7 +271,7 @@ def test_a_report_links_to_the_explorer_of_its_model(tmp_path):
 
 @pytest.mark.usefixtures("calls")
 def test_advice_stands_below_the_finding(tmp_path):
-    text = report(tmp_path, evaluation(advice="To open units: lower loss.beta, now 4.")).read_text(encoding="utf-8")
+    text = report(tmp_path, evaluation(advice=["To open units: lower loss.beta, now 4."])).read_text(encoding="utf-8")
     assert re.search(r'<p class="finding">.*?</p>\s*<p>To open units: lower loss\.beta, now 4\.</p>', text)
     assert "To open units" not in report(tmp_path, evaluation()).read_text(encoding="utf-8")
 

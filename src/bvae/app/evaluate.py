@@ -182,7 +182,7 @@ def evaluate(cfg: DictConfig) -> None:
                 raise InputError(f"{takes}: choose the images that {kind}={path} is made for with data=…") from error
         if kind == "run":
             record = intact(read_yaml, recorded.record_of(path)) or {}
-            found = replace(found, advice=advice(found.table, record.get("loss")))
+            found = replace(found, advice=advice(found, record.get("loss")))
         for logger in loggers:
             log_evaluation(logger, found, step, final=True)
         with stage("Writing the report"):

@@ -124,7 +124,7 @@ def conclude(run: Run, cfg: DictConfig) -> float | None:
     source = {"checkpoint": "checkpoints/last.ckpt", "step": run.trainer.global_step}
     vae = run.training.model.to(run.trainer.strategy.root_device)  # which a trainer leaves at its end
     found = evaluate(vae, run.datamodule, run.output, run.scoring, source=source)
-    found = replace(found, advice=advice(found.table, cfg.loss))
+    found = replace(found, advice=advice(found, cfg.loss))
     for logger in run.trainer.loggers:
         log_evaluation(logger, found, run.trainer.global_step, final=True)
     with stage("Writing the report"):

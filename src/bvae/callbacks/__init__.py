@@ -7,6 +7,7 @@ from bvae.callbacks.last import LastCheckpoint
 from bvae.callbacks.monitors import Monitors, NotLogged
 from bvae.callbacks.pictures import LatentPictures
 from bvae.callbacks.progress import StepProgress
+from bvae.callbacks.start import StartAtMean
 from bvae.callbacks.throughput import Throughput
 from bvae.callbacks.wake import WakeIdleUnits
 
@@ -17,6 +18,7 @@ __all__ = [
     "LatentPictures",
     "Monitors",
     "NotLogged",
+    "StartAtMean",
     "StepCheckpoint",
     "StepProgress",
     "Throughput",

@@ -235,11 +235,30 @@ class ImagesDataModule(LightningDataModule):
                 f"the training began with {now['images']:,} other images, or with these in another order: {fix}"
             )
 
-    def images(self, n: int) -> Tensor:
-        """Decode n images (n, C, H, W), the first of those for evaluation, to try a model on without a Trainer."""
+    def trained_images(self, n: int) -> Tensor:
+        """Decode n images (n, C, H, W) that are trained on, or all if there are fewer, the same ones at every call."""
+        self._load()
+        return self._first_of(self._train_indices, n)
+
+    def held_out_images(self, n: int) -> Tensor:
+        """Decode n images (n, C, H, W) that are held out, or all if there are fewer, the same ones at every call."""
+        self._load()
+        return self._first_of(self._val_indices, n)
+
+    def _first_of(self, indices: np.ndarray, n: int) -> Tensor:
+        chosen = np.random.default_rng(0).permutation(indices)[:n]
+        if not len(chosen):
+            return torch.empty((0, *self.image_set.shape))
+        return self.image_set.decode(self.image_set[chosen][0])
+
+    def _load(self) -> None:
         if not self._is_loaded:
             self.prepare_data()
             self.setup()
+
+    def images(self, n: int) -> Tensor:
+        """Decode n images (n, C, H, W), the first of those for evaluation, to try a model on without a Trainer."""
+        self._load()
         if not 1 <= n <= len(self._eval_indices):
             raise ValueError(f"n must be 1 to data.eval_images={len(self._eval_indices):,}, got {n!r}")
         return self.image_set.decode(self.image_set[self._eval_indices[:n]][0])

@@ -17,6 +17,7 @@ from bvae.data.image_set import Card, Factors, named
 from bvae.evaluation import latent_table as tables
 from bvae.evaluation import pictures, scores
 from bvae.evaluation.codes import elbo_terms, encode, sample, variances_at_quoted_picture, write_codes
+from bvae.evaluation.errors import Errors, squared_errors
 from bvae.evaluation.examples import Examples, examples, samples
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
 from bvae.evaluation.finding import finding
@@ -53,8 +54,9 @@ class Evaluation:
     likelihood: str = ""  # the name of its class
     source: Mapping[str, Any] = field(default_factory=dict)  # the file that was evaluated, and its steps
     terms: Mapping[str, float] = field(default_factory=dict)  # of the ELBO, see `elbo_terms`
+    errors: Errors | None = None  # of reconstructions
     card: Card | None = None  # of the dataset
-    advice: str = ""  # what to change where no unit is active
+    advice: Sequence[str] = ()  # what to change, and why
 
 
 def _in_evaluation_mode(function: Callable[..., Evaluation]) -> Callable[..., Evaluation]:
@@ -111,10 +113,10 @@ def evaluate(
     computed = compute_scores(metrics, codes, show=final)
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(table, folder / "latents.csv")
-    terms = {}
+    terms, errors = {}, None
     if final:
         with stage("Reconstructing"):
-            terms = elbo_terms(vae, datamodule)
+            terms, errors = elbo_terms(vae, datamodule), squared_errors(vae, datamodule)
         computed += _earlier(metrics, folder, source)
         scores.write_json(computed, folder / "scores.json", source, terms)
         write_codes(codes, factors.names if factors else (), folder / "codes.npz")
@@ -155,6 +157,7 @@ def evaluate(
         likelihood=type(vae.likelihood).__name__,
         source=source,
         terms=terms,
+        errors=errors,
         card=getattr(getattr(datamodule, "image_set", None), "card", None),
     )
 
@@ -223,12 +226,14 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     terminal = console()
     found = finding(evaluation.table, evaluation.factors, evaluation.turns)
     terminal.print(found, soft_wrap=True)
-    if evaluation.advice:
-        terminal.print(evaluation.advice, soft_wrap=True)
+    for advice in evaluation.advice:
+        terminal.print(advice, soft_wrap=True)
     terminal.print(tables.terminal_table(evaluation.table))
     if evaluation.terms:
         rec, kl, n = (evaluation.terms[name] for name in ("reconstruction", "kl", "n"))
         terminal.print(f"Reconstruction {rec:.2f} nats, KL {kl:.2f} nats, means over {n:,} images")
+    if evaluation.errors:
+        terminal.print(str(evaluation.errors), soft_wrap=True)
     missing = scores.undefined(evaluation.scores)
     if computed := [score for score in evaluation.scores if score.protocol not in missing]:
         terminal.print(scores.terminal_table(computed))

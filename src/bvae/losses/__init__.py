@@ -10,6 +10,7 @@ from bvae.losses.factor import Factor
 from bvae.losses.free_bits import FreeBits
 from bvae.losses.likelihoods import Bernoulli, Gaussian, LearnedGaussian, Likelihood, suited_likelihood
 from bvae.losses.loss import Context, Loss, Posterior, Sample, kl_divergence, offset
+from bvae.losses.paced import Paced
 from bvae.losses.vae import ELBO
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "LearnedGaussian",
     "Likelihood",
     "Loss",
+    "Paced",
     "Posterior",
     "Sample",
     "kl_divergence",

@@ -11,12 +11,18 @@ from torch.nn import functional as F
 
 from bvae.checks import boolean, positive
 
+_LEAST = 1e-6  # probability that logits are computed of, as those of 0 and 1 are infinite
+
 
 class Likelihood(nn.Module):
     """What a likelihood is: p(x|z) of the pixels, given the decoder's logits (B, C, H, W)."""
 
     def mean(self, logits: Tensor) -> Tensor:
         """Compute the pixels' means, which are the picture: (B, C, H, W) -> (B, C, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def logits(self, mean: Tensor) -> Tensor:
+        """Compute the logits whose picture this is: (…) in [0, 1] -> (…), with a finite one for 0 and 1."""
         raise NotImplementedError
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
@@ -29,6 +35,9 @@ class Bernoulli(Likelihood):
 
     def mean(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
+
+    def logits(self, mean: Tensor) -> Tensor:
+        return mean.logit(_LEAST)
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(dim=1)
@@ -51,6 +60,9 @@ class Gaussian(Likelihood):
 
     def mean(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.bounded else logits.clamp(0, 1)
+
+    def logits(self, mean: Tensor) -> Tensor:
+        return mean.logit(_LEAST) if self.bounded else mean
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # autocast leaves sigmoid in bfloat16
@@ -76,6 +88,9 @@ class LearnedGaussian(Likelihood):
 
     def mean(self, logits: Tensor) -> Tensor:
         return logits.clamp(0, 1)
+
+    def logits(self, mean: Tensor) -> Tensor:
+        return mean
 
     def log_prob(self, images: Tensor, logits: Tensor) -> Tensor:
         squares = (images - logits).square() * (-self.log_variance).exp()
