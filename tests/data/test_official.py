@@ -237,8 +237,9 @@ def test_info_prints_a_datasets_card(monkeypatch, capsys):
     out = capsys.readouterr().out
     for said in ("images    48,600", "category 5, instance 10, elevation 9, azimuth 18, lighting 6", "cannot be sold"):
         assert said in out
-    named = "info needs the name of a dataset, one of cars3d, dsprites.*, mpi3d, shapes3d, smallnorb, got"
-    for name in ("mnist", "none"):
+    names = "cars3d, digits, dsprites.*, fashion_mnist, mnist, mpi3d, shapes3d, smallnorb"
+    named = f"info needs the name of a dataset, one of {names}, got"
+    for name in ("imagenet", "none"):
         monkeypatch.setattr("sys.argv", ["bvae.data", "info", *([name] if name != "none" else [])])
         with pytest.raises(SystemExit, match=f"bvae.data: {named} {name}"):
             main()

@@ -19,11 +19,20 @@ _RANGE_NOT_SATISFIABLE = 416
 _BUSY = 429
 
 
-def download(url: str, path: Path, md5: str) -> None:
+_RENDERED = "use data=dsprites, which renders the images and needs no network"
+
+
+def download(url: str, path: Path, md5: str, otherwise: str = _RENDERED) -> None:
     """Fetch the file unless it's there with this md5.
 
     What has arrived stays in `<path>.part`; the next try goes on from there where the server can, and starts again
     where it can't.
+
+    Args:
+        url: of the file.
+        path: where it goes.
+        md5: of the file.
+        otherwise: what can be done without a network.
 
     Raises OSError when the transfer broke three times and ValueError when the file has another md5.
     """
@@ -33,17 +42,17 @@ def download(url: str, path: Path, md5: str) -> None:
     with locked(path):
         if path.exists() and _md5(path) == md5:
             return
-        resumed = _fetch(url, part)
+        resumed = _fetch(url, part, otherwise)
         if resumed and _md5(part) != md5:  # the older half may be another file's
             part.unlink()
-            _fetch(url, part)
+            _fetch(url, part, otherwise)
         if (found := _md5(part)) != md5:
             part.unlink()
             raise ValueError(f"{url} has the md5 {found} where {md5} is expected: it is not the file asked for")
         part.replace(path)
 
 
-def _fetch(url: str, part: Path) -> bool:
+def _fetch(url: str, part: Path, otherwise: str) -> bool:
     """Bring the whole file to `part`, in several tries if need be; says whether it went on from an earlier part."""
     broken = 0
     while True:
@@ -58,7 +67,7 @@ def _fetch(url: str, part: Path) -> bool:
             is_final = code is not None and code < 500 and code != _BUSY
             if is_final or broken == _TRIES:
                 hint = "" if is_final else "run again to continue, or "
-                hint += "use data=dsprites, which renders the images and needs no network"
+                hint += otherwise
                 raise OSError(f"can't download {url}: {error}; {hint}") from error
 
 
