@@ -110,10 +110,20 @@ def test_a_decoder_is_fast_in_all_of_its_layers_or_in_none(decoder, channels):
 
 
 def test_shapes_that_an_architecture_cannot_halve_are_named():
-    for side in (8, 16, 32, 64, 128):
-        ConvEncoder(2, image_shape=(1, side, side))
-    for height, width in ((4, 4), (12, 12), (63, 63), (16, 32), (2, 2), (1, 1)):
-        with pytest.raises(ValueError, match=f"conv takes square images of 8, .*, got {height}×{width}"):
+    for height, width, least in (
+        *((8, 8, (4, 4)), (16, 16, (4, 4)), (64, 64, (4, 4)), (128, 128, (4, 4)), (10, 10, (5, 5)), (14, 14, (7, 7))),
+        *((28, 28, (7, 7)), (48, 64, (6, 8)), (64, 48, (8, 6)), (16, 32, (4, 8)), (8, 200, (4, 100)), (96, 96, (6, 6))),
+    ):
+        encoder, decoder = (part(2, image_shape=(1, height, width)) for part in (ConvEncoder, ConvDecoder))
+        smallest = encoder.layers[: list(map(type, encoder.layers)).index(nn.Flatten)]
+        assert smallest(torch.rand(1, 1, height, width)).shape[2:] == least
+        assert decoder(torch.rand(3, 2)).shape == (3, 1, height, width)
+    for height, width, near in (
+        *((4, 4, ["8×8"]), (1, 1, ["8×8"]), (63, 63, ["56×56", "64×64"]), (9, 9, ["8×8", "10×10"])),
+        *((100, 100, ["96×96", "112×112"]), (30, 40, ["28×36", "32×40"]), (64, 66, ["64×64"])),
+    ):
+        said = f"which {height}×{width} doesn.t allow; near it are {' and '.join(near)}: use data.size=.{near[-1]}"
+        with pytest.raises(ValueError, match=said.replace(f".{near[-1]}", rf"\[{near[-1].replace('×', ',')}\]")):
             ConvDecoder(2, image_shape=(1, height, width))
     for height, width in ((8, 16), (16, 24), (40, 40)):
         with pytest.raises(ValueError, match=f"multiples of 16 pixels, got {height}×{width}"):

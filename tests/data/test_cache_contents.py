@@ -225,10 +225,10 @@ PICTURE = b"BM" + bytes(60)  # only its name, size and time count here
 
 
 @pytest.mark.parametrize(
-    "options", [{"pad": True}, {"size": 32}, {"channels": 3}, {"size": 128, "channels": 3, "pad": True}], ids=str
+    "options", [{"fit": "pad"}, {"size": 32}, {"channels": 3}, {"size": 128, "channels": 3, "fit": "pad"}], ids=str
 )
 def test_a_folders_file_is_named_by_what_is_made_of_the_pictures(options, tmp_path):
-    plain = {"size": 64, "channels": 1, "pad": False}
+    plain = {"size": 64, "channels": 1, "fit": "crop"}
     (tmp_path / "a.bmp").write_bytes(PICTURE)
     first, other = (FolderImages(str(tmp_path), **kind).cache_name for kind in (plain, plain | options))
     assert first.startswith("folder-")
@@ -250,7 +250,7 @@ def test_a_folders_key_changes_with_each_files_name_size_and_time_and_with_stric
     first = key()
     write(tmp_path / "notes.txt", "no picture")
     assert key() == first
-    assert key(pad=True, size=128) == first  # which its name tells
+    assert key(fit="pad", size=128) == first  # which its name tells
     keys = {first, key(strict=True)}
     write(tmp_path / "a.bmp", "three")
     keys.add(key())

@@ -83,9 +83,9 @@ def test_a_jpeg_is_decoded_at_twice_the_size_or_more(tmp_path, monkeypatch):
     Image.fromarray(stripes).save(tmp_path / "stripes.jpg", quality=95)
     decoded, image = [], FolderImages._image
 
-    def remembering(self, picture):
+    def remembering(self, name, picture):
         decoded.append(picture.size)
-        return image(self, picture)
+        return image(self, name, picture)
 
     monkeypatch.setattr(FolderImages, "_image", remembering)
     expected = ImageOps.fit(Image.fromarray(stripes), (128, 128), Image.Resampling.LANCZOS)
@@ -166,7 +166,7 @@ def test_a_long_picture_is_cropped_to_its_middle_or_padded_with_black(tmp_path):
         Image.fromarray(turned).save(tmp_path / name)
     cropped = images_of(tmp_path)
     assert cropped.mean(axis=(2, 3)) == pytest.approx(np.array([[0, 255, 0]] * 2))
-    padded = images_of(tmp_path, pad=True)
+    padded = images_of(tmp_path, fit="pad")
     wide, tall = padded[0], padded[1].transpose(0, 2, 1)
     for image in (wide, tall):
         assert [image[:, 32, x].argmax() for x in (5, 32, 58)] == [0, 1, 2]

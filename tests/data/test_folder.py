@@ -105,7 +105,7 @@ def test_pictures_are_cropped_to_their_centre_or_shown_whole(folder, tmp_path):
     wide.paste("white", (100, 0, 200, 100))  # the middle third
     wide.save(folder / "wide.png")
     assert served(folder, tmp_path, size=128).min() > 0.9  # but for the ringing at its sides
-    padded = served(folder, tmp_path, pad=True)
+    padded = served(folder, tmp_path, fit="pad")
     assert padded[0, 0, 32, 32] == 1
     assert padded[0, 0, 4, 32] == 0  # above it
     assert padded.mean() == pytest.approx(1 / 9, abs=0.01)
@@ -180,11 +180,14 @@ def test_wrong_folders_and_options_are_refused_in_a_sentence(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is a file, not a folder; data=arrays reads"):
         FolderImages(str(tmp_path / "file.npz"))
     for option, message in (
-        ({"size": 50}, "data.size must be one of 32, 64, 128, got 50"),
+        ({"size": 7}, "data.size must be 8 to 512 pixels, got 7"),
+        ({"size": [64, 513]}, r"data.size must be 8 to 512 pixels, got \[64, 513\]"),
+        ({"size": [64, 64, 3]}, r"data.size must be a number of pixels or \[height, width\], got \[64, 64, 3\]"),
+        ({"size": "big"}, "data.size must be a number, got 'big'"),
         ({"size": 64.5}, "data.size must be an integer, got 64.5"),
         ({"channels": True}, "data.channels must be a number, got True"),
         ({"channels": 4}, "data.channels must be 1, 3 or null, as the pictures are, got 4"),
-        ({"pad": "no"}, "data.pad must be true or false, got 'no'"),
+        ({"fit": "no"}, "data.fit must be one of crop, pad, stretch, got 'no'"),
         ({"strict": "no"}, "data.strict must be true or false, got 'no'"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):

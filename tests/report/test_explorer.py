@@ -125,6 +125,14 @@ def networks() -> dict[str, tuple[VAE, ImagesDataModule]]:
     return {
         "conv, gray": (model(ConvEncoder(), ConvDecoder()), pictures((1, 64, 64), levels=1)),
         "conv, colour": (model(ConvEncoder(4, **activation), ConvDecoder(4, **activation), colour), pictures(COLOUR)),
+        "conv, 28×28": (
+            model(ConvEncoder(3, image_shape=(1, 28, 28)), ConvDecoder(3, image_shape=(1, 28, 28))),
+            pictures((1, 28, 28)),
+        ),
+        "conv, wide, in colour": (
+            model(ConvEncoder(3, image_shape=(3, 24, 40)), ConvDecoder(3, image_shape=(3, 24, 40)), colour),
+            pictures((3, 24, 40)),
+        ),
         "mlp, gray": (
             model(MLPEncoder(5, image_shape=GRAY), MLPDecoder(5, activation=nn.Tanh(), image_shape=GRAY)),
             pictures(GRAY, levels=1),

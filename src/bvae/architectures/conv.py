@@ -11,21 +11,43 @@ from bvae.architectures.initialisation import check_image_shape, check_latent_di
 from bvae.architectures.transposed import ConvTranspose, ConvTransposeToOneChannel
 
 
-def _halvings(height: int, width: int) -> int:
-    """Count the convolutions that bring the size to 4×4; raises ValueError where none do."""
-    halvings = height.bit_length() - 3
-    if height != width or halvings < 1 or height != 4 << halvings:
-        raise ValueError(f"conv takes square images of 8, 16, 32, 64, … pixels a side, got {height}×{width}")
-    return halvings
+def _smallest(height: int, width: int) -> tuple[int, int, int]:
+    """Halve the size until the shorter side is 4 to 7: how often, and the size then, once and 4×4 for 8×8.
+
+    Raises ValueError for a size that can't be halved so often.
+    """
+    halvings = min(height, width).bit_length() - 3
+    if halvings < 1 or height % (1 << halvings) or width % (1 << halvings):
+        nearest = _nearest(height, width)
+        sizes = " and ".join(f"{sides[0]}×{sides[1]}" for sides in nearest)
+        raise ValueError(
+            f"conv halves images until their shorter side is 4 to 7 pixels, which {height}×{width} doesn't allow; near "
+            f"it are {sizes}: use data.size=[{nearest[-1][0]},{nearest[-1][1]}], say"
+        )
+    return halvings, height >> halvings, width >> halvings
+
+
+def _nearest(height: int, width: int) -> list[tuple[int, int]]:
+    """Find sizes next to one that can't be halved so often, of about its shape: a smaller one, and a larger one."""
+    shorter = max(min(height, width), 8)
+    step = 1 << (shorter.bit_length() - 3)
+    found = []
+    for side in sorted({shorter // step * step, -(-shorter // step) * step}):
+        unit = 1 << (side.bit_length() - 3)
+        sides = [max(round(length / min(height, width) * side / unit), 4) * unit for length in (height, width)]
+        found.append((sides[0], sides[1]))
+    return found
 
 
 class ConvEncoder(nn.Module):
     """Convolutions (32 channels, 4×4, stride 2) down to 4×4, four for 64×64, and two layers of 256.
 
+    Other sizes are halved until the shorter side is 4 to 7 pixels, 28×28 twice to 7×7, 48×64 three times to 6×8.
+
     Args:
         latent_dim: D, units of the latent code.
         activation: between the layers, `ReLU(inplace=True)` unless given.
-        image_shape: (C, H, W), H = W a power of two, 8 or more.
+        image_shape: (C, H, W), both sides of which can be halved so often.
     """
 
     def __init__(
@@ -33,18 +55,15 @@ class ConvEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
-        channels, height, width = self.image_shape
+        channels, *size = self.image_shape
+        halvings, height, width = _smallest(*size)
         self.latent_dim = check_latent_dim(latent_dim)
         self.activation = activation if activation is not None else nn.ReLU(inplace=True)
         self.layers = nn.Sequential(
             *(nn.Conv2d(channels, 32, 4, 2, 1), once_more(self.activation)),
-            *(
-                layer
-                for _ in range(_halvings(height, width) - 1)
-                for layer in (nn.Conv2d(32, 32, 4, 2, 1), once_more(self.activation))
-            ),
+            *(layer for _ in range(halvings - 1) for layer in (nn.Conv2d(32, 32, 4, 2, 1), once_more(self.activation))),
             nn.Flatten(),
-            *(nn.Linear(512, 256), once_more(self.activation)),
+            *(nn.Linear(32 * height * width, 256), once_more(self.activation)),
             *(nn.Linear(256, 256), once_more(self.activation)),
             nn.Linear(256, 2 * latent_dim),
         )
@@ -63,7 +82,7 @@ class ConvDecoder(nn.Module):
         latent_dim: D, units of the latent code.
         fast: compute the transposed convolutions in a way that takes a CPU less time, see `ConvTranspose`.
         activation: between the layers, `ReLU(inplace=True)` unless given.
-        image_shape: (C, H, W), H = W a power of two, 8 or more.
+        image_shape: (C, H, W), both sides of which can be halved so often.
     """
 
     def __init__(
@@ -75,7 +94,8 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
-        channels, height, width = self.image_shape
+        channels, *size = self.image_shape
+        halvings, height, width = _smallest(*size)
         self.latent_dim = check_latent_dim(latent_dim)
         if not isinstance(fast, bool):
             raise ValueError(f"fast must be true or false, got {fast!r}")
@@ -84,11 +104,11 @@ class ConvDecoder(nn.Module):
         self.layers = nn.Sequential(
             *(nn.Linear(latent_dim, 256), once_more(self.activation)),
             *(nn.Linear(256, 256), once_more(self.activation)),
-            *(nn.Linear(256, 512), once_more(self.activation)),
-            nn.Unflatten(1, (32, 4, 4)),
+            *(nn.Linear(256, 32 * height * width), once_more(self.activation)),
+            nn.Unflatten(1, (32, height, width)),
             *(
                 layer
-                for _ in range(_halvings(height, width) - 1)
+                for _ in range(halvings - 1)
                 for layer in (ConvTranspose(32, 32, fast), once_more(self.activation))
             ),
             ConvTransposeToOneChannel(32, fast) if channels == 1 else ConvTranspose(32, channels, fast),

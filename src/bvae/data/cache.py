@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def prepare(
     about: Mapping[str, Any],
     make: Callable[[], tuple[int, Iterable[np.ndarray]]],
     dtype: type = np.uint8,
-    left_out: Sequence[str] = (),
+    found: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the cache file unless it's there and whole; of processes that ask at once, one makes it.
 
@@ -69,7 +69,7 @@ def prepare(
         about: those attributes. A file with another `key` among them is made again.
         make: gives how many images there are at most, and the images, (n, …) at a time.
         dtype: of the images.
-        left_out: what the images are made of and isn't among them, known once they are made; kept in the file.
+        found: numbers and lists of text that are known once the images are made; kept in the file, see `read_found`.
 
     A file that is whole needs no lock and no folder that can be written. Raises OSError where the file can't be read or
     can't be written; one that stood there before is then left as it was.
@@ -84,7 +84,7 @@ def prepare(
         count, images = make()  # a source that can't be had is no failure to write
         check_room(path.parent, count * math.prod(row) * np.dtype(dtype).itemsize)
         with atomic_write(path) as partial:
-            _write(partial, (count, *row), dtype, about, images, left_out)
+            _write(partial, (count, *row), dtype, about, images, {} if found is None else found)
 
 
 def open_images(path: Path) -> np.ndarray:
@@ -103,10 +103,14 @@ def read_about(path: Path) -> dict[str, Any]:
         return dict(file.attrs)
 
 
-def read_left_out(path: Path) -> list[str]:
-    """Read what the cache file's images were to be made of and isn't among them."""
+def read_found(path: Path, name: str) -> list:
+    """Read what was found as the cache file's images were made; empty for nothing."""
     with open_hdf5(path) as file:
-        return dataset_of(file, "left_out").asstr(errors="surrogateescape")[()].tolist() if "left_out" in file else []
+        if name not in file:
+            return []
+        array = dataset_of(file, name)
+        is_text = h5py.check_string_dtype(array.dtype) is not None
+        return (array.asstr(errors="surrogateescape") if is_text else array)[()].tolist()
 
 
 def _write(
@@ -115,7 +119,7 @@ def _write(
     dtype: type,
     about: Mapping[str, Any],
     blocks: Iterable[np.ndarray],
-    left_out: Sequence[str],
+    found: Mapping[str, Any],
 ) -> None:
     with h5py.File(path, "w", locking=False) as file:
         images = file.create_dataset("images", shape, dtype)
@@ -128,8 +132,9 @@ def _write(
     checksum = digest(open_images(path))
     with h5py.File(path, "r+", locking=False) as file:
         file.attrs["crc32"] = checksum
-        if left_out:
-            file["left_out"] = left_out
+        for name, values in found.items():
+            if values:
+                file[name] = values
 
 
 def digest(images: np.ndarray) -> int:

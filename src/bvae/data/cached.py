@@ -70,7 +70,7 @@ class CachedImages(ABC):
         self._digest = 0
         self._maximum = self._scale = 1.0
         self._labels: np.ndarray | None = None  # (N, K), of factors that are no grid
-        self.left_out: list[str] = []  # what `make` couldn't read, once it has
+        self.found: dict[str, list] = {}  # what `make` is to keep beside the images, once it has made them
 
     @property
     @abstractmethod
@@ -104,7 +104,7 @@ class CachedImages(ABC):
     def prepare(self, folder: Path) -> None:
         """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
         make = partial(self.make, folder)
-        cache.prepare(self.cache_file(folder), self.row, self.about(), make, self.dtype, self.left_out)
+        cache.prepare(self.cache_file(folder), self.row, self.about(), make, self.dtype, self.found)
 
     def load(self, folder: Path) -> None:
         """Memory-map the cache file."""

@@ -6,18 +6,19 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bvae.checks import boolean, integer
 from bvae.data import cache
 from bvae.data.cached import CachedImages, warn_if_dark
+from bvae.data.frame import Frame
 from bvae.data.image_set import Card
 from bvae.data.pictures import GREY_MODES, ROOM, colours_of, converted, eight_bits, turn_upright
 from bvae.received import PICTURES, check_regular
@@ -27,7 +28,6 @@ SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jpx", ".webp", ".gif", ".bmp", ".dib"),
     *(".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"),
 )
-SIZES = (32, 64, 128)
 _BLOCK = 256  # pictures in memory at once
 _MARKS_OF_A_RUN = (".hydra", "latents.csv")  # in a folder that a run, or an evaluation, writes to
 _OF_A_RUN = ("checkpoints", "traversals", "traversals.png", "traversals.gif", "reconstructions.png")
@@ -44,9 +44,9 @@ class FolderImages(CachedImages):
     Args:
         path: the folder. Links to folders are followed, to each folder once. Names that begin with a dot are left out,
             and so is what bvae and W&B write there: the folders of runs, and `wandb/`.
-        size: of the images' sides, 32, 64 or 128 pixels.
+        size: of the images' sides in pixels, or their height and width, 8 to 512.
         channels: 1 for grey, 3 for colour; as the pictures are unless given, which is grey if all of them are.
-        pad: show each picture whole on black, rather than crop what is longer than wide.
+        fit: `crop`, `pad` or `stretch` pictures of other proportions, see `Frame`.
         strict: raise ValueError for a picture that can't be read, rather than name it and leave it out.
         white: the value that is white, for example 4095 in pictures of 12 bits that are stored with 16; the largest
             that the picture's format can hold unless given.
@@ -55,21 +55,19 @@ class FolderImages(CachedImages):
     def __init__(
         self,
         path: str,
-        size: int = 64,
+        size: int | Sequence[int] = 64,
         channels: int | None = None,
-        pad: bool = False,
+        fit: str = "crop",
         strict: bool = False,
         white: int | None = None,
     ) -> None:
         super().__init__()
         self.path = Path(path).expanduser().resolve()
-        self.size = integer("data.size", size, 1)
-        if self.size not in SIZES:
-            raise ValueError(f"data.size must be one of {', '.join(map(str, SIZES))}, got {size!r}")
+        self.frame = Frame(size, fit)
+        self._refitted: list[str] = []  # pictures of other proportions
         self.channels = None if channels is None else integer("data.channels", channels, 1)
         if self.channels not in (None, 1, 3):
             raise ValueError(f"data.channels must be 1, 3 or null, as the pictures are, got {channels!r}")
-        self.pad = boolean("data.pad", pad)
         self.strict = boolean("data.strict", strict)
         self.white = None if white is None else integer("data.white", white, 1)
         if not self.path.is_dir():
@@ -124,6 +122,8 @@ class FolderImages(CachedImages):
                 len(self.files),
                 shown(_listed(list(map(str, attempts)))),
             )
+        if refitted := len(cache.read_found(path, "refitted")):
+            _log.info("%s of %s pictures have other proportions and %s", refitted, len(self.files), self.frame.shown)
         if self._others:
             most_first = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
             counts = [f"{number:,} {suffix or 'without an ending'}" for suffix, number in most_first]
@@ -138,7 +138,7 @@ class FolderImages(CachedImages):
             looked_into = self._on_each(self._is_grey)
             grey = progress(looked_into, f"Looking into {self.path.name}", len(self.files), transient=True)
             channels = 1 if all(all(block) for block in grey) else 3
-        return (channels, self.size, self.size)
+        return (channels, self.frame.height, self.frame.width)
 
     @property
     def card(self) -> Card:  # type: ignore[override]
@@ -148,7 +148,7 @@ class FolderImages(CachedImages):
 
     @property
     def cache_name(self) -> str:
-        return f"folder-{_hash(f'{self.path} {self.shape} {self.pad} {self.white}')}"
+        return f"folder-{_hash(f'{self.path} {self.shape} {self.frame} {self.white}')}"
 
     def about(self) -> dict[str, Any]:
         """The key tells other files, and files that have changed."""
@@ -161,12 +161,14 @@ class FolderImages(CachedImages):
         return len(self.files), progress(self._blocks(), f"Reading {self.path.name}", len(self.files))
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        """Yield the pictures that can be read, and list the others in `left_out`."""
-        self.left_out.clear()
+        """Yield the pictures that can be read; keeps the names of the others, and of those of other proportions."""
+        left_out: list[str] = []
+        self._refitted.clear()
+        self.found.update(left_out=left_out, refitted=self._refitted)
         reasons: list[str] = []
         for start, images in zip(range(0, len(self.files), _BLOCK), self._on_each(self._read), strict=True):
             names = self.files[start : start + _BLOCK]
-            self.left_out += [name for name, image in zip(names, images, strict=True) if isinstance(image, str)]
+            left_out += [name for name, image in zip(names, images, strict=True) if isinstance(image, str)]
             reasons += [image for image in images if isinstance(image, str)]
             if reasons and self.strict:
                 raise ValueError(f"{self.path}: can't read {reasons[0]}; data.strict=false leaves such files out")
@@ -177,7 +179,7 @@ class FolderImages(CachedImages):
 
     def _attempts(self, path: Path) -> list[np.ndarray | str]:
         """Try the pictures again that a cache file leaves out."""
-        return [self._read(name) for name in cache.read_left_out(path)]
+        return [self._read(name) for name in cache.read_found(path, "left_out")]
 
     def _on_each(self, function: Callable[[str], Any]) -> Iterator[list[Any]]:
         """Yield what the function gives of each file, a block of files at a time, in several threads."""
@@ -190,19 +192,20 @@ class FolderImages(CachedImages):
         try:
             check_regular(self.path / name)
             picture = Image.open(self.path / name, formats=PICTURES)
-            picture.draft(None, (2 * self.size, 2 * self.size))  # a JPEG decodes faster when made smaller at once
-            return ROOM.decode(picture, self._image)
+            twice = (2 * self.frame.width, 2 * self.frame.height)
+            picture.draft(None, twice)  # a JPEG decodes faster when made smaller at once
+            return ROOM.decode(picture, partial(self._image, name))
         except Exception as error:  # a damaged file raises whatever Pillow's reader stumbles over
             return f"{name} ({error or type(error).__name__})"
 
-    def _image(self, picture: Image.Image) -> np.ndarray:
+    def _image(self, name: str, picture: Image.Image) -> np.ndarray:
         mode = "L" if self.shape[0] == 1 else "RGB"
-        size = (self.size, self.size)
         with picture:
             turn_upright(picture)
+            if not self.frame.has_the_proportions_of(*picture.size):
+                self._refitted.append(name)
             upright = converted(eight_bits(picture, self.white), mode)
-            fit = ImageOps.pad if self.pad else ImageOps.fit
-            pixels = np.asarray(fit(upright, size, Image.Resampling.LANCZOS))
+            pixels = np.asarray(self.frame.fitted(upright))
         picture.close()  # its pixels too
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 

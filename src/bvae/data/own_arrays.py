@@ -17,6 +17,7 @@ from bvae.checks import ROUNDING, brought, positive
 from bvae.data import cache
 from bvae.data.arrays import opened, stored, texts
 from bvae.data.cached import CachedImages, scale_of, warn_if_dark
+from bvae.data.frame import Frame
 from bvae.data.image_set import Card, Factors, named
 from bvae.terminal import progress, shown
 
@@ -93,9 +94,18 @@ class ArrayFile(CachedImages):
         path: the file.
         factor_names: K, in place of the file's.
         white: the value that is white, for example 3 of labels from 0 to 3, unless it is as for `ArrayImages`.
+        size: of the images' sides in pixels, or their height and width, 8 to 512, if they aren't to stay as they are.
+        fit: `crop`, `pad` or `stretch` images of other proportions, see `Frame`.
     """
 
-    def __init__(self, path: str, factor_names: Sequence[str] | None = None, white: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        factor_names: Sequence[str] | None = None,
+        white: float | None = None,
+        size: int | Sequence[int] | None = None,
+        fit: str = "crop",
+    ) -> None:
         super().__init__()
         self.path = Path(path).expanduser().absolute()  # a link's own name, which has the suffix
         self.factor_names = factor_names
@@ -107,6 +117,9 @@ class ArrayFile(CachedImages):
             self.shape, self._channels_last = layout(shape, dtype)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
+        self.frame = None if size is None else Frame(size, fit)
+        if self.frame is not None:
+            self._stored_shape, self.shape = self.shape, (self.shape[0], self.frame.height, self.frame.width)
         self.dtype = np.uint8 if dtype in (np.bool_, np.uint8) else np.float32
 
     def _find_images(self) -> str:
@@ -129,7 +142,8 @@ class ArrayFile(CachedImages):
     @property
     def cache_name(self) -> str:
         scaled = f"-{self.white:g}" if self.white is not None and self.dtype is np.float32 else ""
-        return f"arrays-{cache.name_of(self.path)}{scaled}"
+        sized = f"-{self.frame}-{self.white}".replace(" ", "-") if self.frame is not None else ""
+        return f"arrays-{cache.name_of(self.path)}{scaled}{sized}"
 
     def about(self) -> dict[str, Any]:
         return {"source": shown(self.path)}
@@ -139,6 +153,18 @@ class ArrayFile(CachedImages):
         return count, progress(self._blocks(), f"Reading {self.path.name}", count)
 
     def _blocks(self) -> Iterator[np.ndarray]:
+        if self.frame is None:
+            yield from self._as_stored()
+            return
+        highest = max((float(block.max()) for block in self._as_stored()), default=0.0)
+        scale = 255 * scale_of(highest, np.dtype(self.dtype), self.white)
+        for block in self._as_stored():
+            whole = block if self.dtype is np.float32 else (block * scale).round().astype(np.uint8)
+            for start in range(0, len(whole), _BLOCK):
+                yield self.frame.fitted_array(whole[start : start + _BLOCK])
+
+    def _as_stored(self) -> Iterator[np.ndarray]:
+        """Yield the images (n, C, H, W) at a time, in the file's size."""
         with opened(self.path, self._key) as array:
             for block in array.blocks:
                 try:
@@ -172,13 +198,16 @@ class ArrayFile(CachedImages):
         if unread:
             fix = "" if self._factors_key else "; factors are read from 'factors' or 'labels', (N, K)"
             _log.warning("%s: arrays that aren't read: %s%s", self.path, shown(", ".join(unread)), fix)
+        if self.frame is not None and not self.frame.has_the_proportions_of(*self._stored_shape[:0:-1]):
+            _log.info("%s: images of %s×%s %s", self.path, *self._stored_shape[1:], self.frame.shown)
         maximum = float(cache.read_about(self.cache_file(folder))["maximum"])
-        warn_if_dark(str(self.path), maximum * scale_of(maximum, np.dtype(self.dtype), self.white), f"{maximum:.6g}")
+        white = None if self.frame is not None else self.white  # which the fitted images have been divided by
+        warn_if_dark(str(self.path), maximum * scale_of(maximum, np.dtype(self.dtype), white), f"{maximum:.6g}")
 
     def load(self, folder: Path) -> None:
         """Memory-map the images, and read the factors."""
         super().load(folder)
-        if self.white is not None:
+        if self.white is not None and self.frame is None:
             self._scale = scale_of(self._maximum, np.dtype(self.dtype), self.white)
         factors = None
         names: ArrayLike | None = self.factor_names
