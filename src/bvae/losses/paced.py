@@ -11,7 +11,7 @@ from bvae.losses.loss import Context, Loss, Sample
 from bvae.losses.processes import gathered
 
 _MEASURED = 100  # steps at the start, whose batches say how much there is to tell
-_RISE = 20.0  # times as fast as pressure is released, it comes back
+_RISE = 10.0  # times as fast as pressure is released, it comes back
 _FASTEST_RISE = 60.0  # times the fastest release
 _LAG = 0.3  # nats that the target may be ahead of the KL
 _MOVING = 0.02  # weight of a batch in the moving average of the KL
@@ -22,10 +22,13 @@ class Paced(Loss):
 
     β is a share of R, the nats that a decoder loses which knows nothing of an image but the mean picture:
     R = log p(x|x) − log p(x|x̄), measured on the first batches. So the same shares serve few pixels and many, binary,
-    grey and coloured ones. With e = (KL − target) / max(1, target / 4), each step adds
-    rate·max(e, −1) to the logarithm of the share if e is negative, and rate·min(20·e, 60) if it isn't: pressure is
-    released slowly, as in `Annealed`, and comes back fast when the code takes in more than it should. The target rises by (target_end − target_start) / anneal_steps a step while
-    the KL, as a moving average, is less than 0.3 nats behind it, so it waits for units that open late.
+    grey and coloured ones.
+
+    With e = (KL − target) / max(1, target / 4), where KL is a moving average over the batches, each step adds
+    rate·max(e, −1) to the logarithm of the share if e is negative, and rate·min(10·e, 60) if it isn't. So pressure is
+    released slowly, as in `Annealed`, and comes back fast when the code takes in more than it should. The target rises
+    by (target_end − target_start) / anneal_steps a step while the KL is at most 0.3 nats behind it: it waits for units
+    that open late.
 
     The controller is in the spirit of ControlVAE, see `Control`, whose β is in nats, starts at its least and follows a
     target that goes by the step. R, the share, the target and the moving average are a state: they move with each batch
@@ -100,7 +103,7 @@ class Paced(Loss):
         keeps_up = self.kl > self.target - _LAG
         rise = (self.target_end - self.target_start) / self.anneal_steps * keeps_up
         self.target.copy_((self.target + rise).clamp(max=max(self.target_start, self.target_end)))
-        error = (kl - self.target) / (self.target / 4).clamp(min=1)
+        error = (self.kl - self.target) / (self.target / 4).clamp(min=1)
         change = torch.where(error < 0, error.clamp(min=-1), (_RISE * error).clamp(max=_FASTEST_RISE))
         share = self.log_share + self.rate * change
         self.log_share.copy_(share.clamp(math.log(self.share_min), math.log(self.share_max)))
