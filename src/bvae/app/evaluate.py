@@ -122,6 +122,7 @@ def evaluate(cfg: DictConfig) -> None:
     from bvae.app.allocator import keep_freed_memory
     from bvae.app.assemble import make, quiet, scoring_of
     from bvae.checkpoints.load import load_with_step
+    from bvae.evaluation.names import read_names
     from bvae.loggers import finish_wandb, log_evaluation, log_report, wandb_run_of
     from bvae.model import NotFinite, WrongImages
     from bvae.received import intact, read_yaml
@@ -174,7 +175,8 @@ def evaluate(cfg: DictConfig) -> None:
                 found = evaluation.evaluate_codes(codes, output, scoring, names, read_from)
         else:
             try:
-                found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from)
+                called = read_names(path) if kind == "run" else {}
+                found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from, names=called)
             except NotFinite as error:
                 raise InputError(f"{kind}={path}: {error}") from error
             except WrongImages as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +23,24 @@ with interruptible():
 log = logging.getLogger("explore")
 
 
+def with_names(arguments: list[str]) -> list[str]:
+    """Let `name.3=slant` name a unit, of which the configuration has none."""
+    return [re.sub(r"^(?=name\.\d+=)", "+", argument) for argument in with_the_runs_keys(arguments)]
+
+
+def rename(run: Path, typed: DictConfig, units: int) -> None:
+    """Give the run's units the names that the command gives, or take them away by null."""
+    from bvae.evaluation.names import check_name, read_names, write_names
+
+    names = read_names(run)
+    for key, name in typed.items():
+        if name is None:
+            names.pop(int(key), None)
+        else:
+            names[int(key)] = check_name(int(key), str(name), units)
+    write_names(run, names)
+
+
 def explore(cfg: DictConfig) -> None:
     """Load the runs and write the page."""
     if cfg.run is None:
@@ -36,6 +55,7 @@ def explore(cfg: DictConfig) -> None:
     from bvae import evaluation, report
     from bvae.app.assemble import quiet
     from bvae.checkpoints.load import load
+    from bvae.evaluation.names import named_by, read_names
 
     quiet()
     with input_errors():
@@ -50,10 +70,15 @@ def explore(cfg: DictConfig) -> None:
                 vae = load(run / "checkpoints" / "last.ckpt")
             with stage(f"Encoding by {run}"):
                 table = evaluation.units_of(vae, datamodule)
+            if cfg.name and run is runs[0]:
+                rename(run, cfg.name, len(table))
+            table = named_by(table, read_names(run))
             models.append(report.Explored(titles[run], vae, table))
         with stage("Writing the explorer"):
             report.explore(path, models, datamodule)
     say(f"Explorer: {path}")
+    if cfg.name:
+        say(f"Names: {runs[0] / 'units.json'}; evaluate.py run={runs[0]} draws its report and its pictures with them")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="explore")
@@ -65,4 +90,4 @@ def main(cfg: DictConfig) -> None:
 
 def run() -> None:
     """Run `bvae-explore`."""
-    run_app(main, with_the_runs_keys)
+    run_app(main, with_names)

@@ -17,11 +17,13 @@ from bvae.data.image_set import Card, Factors, named
 from bvae.evaluation import latent_table as tables
 from bvae.evaluation import pictures, scores
 from bvae.evaluation.codes import elbo_terms, encode, sample, variances_at_quoted_picture, write_codes
+from bvae.evaluation.ends import Ends, ends
 from bvae.evaluation.errors import Errors, squared_errors
 from bvae.evaluation.examples import Examples, examples, samples
 from bvae.evaluation.features import LayerFeatures, dead_features, remark
 from bvae.evaluation.finding import finding
 from bvae.evaluation.latent_table import LatentUnit, latent_table
+from bvae.evaluation.names import named_by, read_names
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
 from bvae.evaluation.turning import Turn, turning
 from bvae.files import atomic_write
@@ -47,6 +49,7 @@ class Evaluation:
     traversals: np.ndarray | None = None  # pixels of each unit from −3 to 3, (D, F, H, W, C)
     pictures: Mapping[str, Image] = field(default_factory=dict)
     gif: Path | None = None
+    ends: Sequence[Ends] = ()  # images of the active units
     examples: Sequence[Examples] = ()  # more reconstructions, a few images of each kind
     samples: np.ndarray | None = None  # pixels decoded from the prior, (n, H, W, C)
     features: Sequence[LayerFeatures] = ()
@@ -85,6 +88,7 @@ def evaluate(
     final: bool = True,
     num_images: int = 12,
     source: Mapping[str, Any] | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Evaluation:
     """Encode, score and draw; traversals start from the image whose code lies nearest the origin.
 
@@ -101,6 +105,7 @@ def evaluate(
         final: whether it is the end of a training, which shows its progress on the terminal.
         num_images: how many reconstructions to draw.
         source: what the model was read from, such as `{"checkpoint": path, "step": 100}`.
+        names: of units, by their numbers; those of the folder's `units.json` by default.
     """
     source = source or {}
     known = getattr(datamodule, "factors", None)
@@ -109,6 +114,7 @@ def evaluate(
         codes = encode(vae, datamodule, every_image)
     factors = _factors(datamodule, codes)
     table = latent_table(codes, factors, variances_at_quoted_picture(vae, datamodule))
+    table = named_by(table, read_names(folder) if names is None else names)
     metrics = scoring.final if final else scoring.sample or {}
     computed = compute_scores(metrics, codes, show=final)
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,6 +141,7 @@ def evaluate(
             with atomic_write(folder / f"{name}.png") as partial:
                 picture.save(partial, format="png")
         gif = _write_gifs(frames, table, folder) if final else None
+        extremes = ends(vae, images, table) if final else []
         kinds = examples(vae, images, classes, factors, num_images) if final else []
     return Evaluation(
         codes=codes,
@@ -147,6 +154,7 @@ def evaluate(
         traversals=frames,
         pictures=drawn,
         gif=gif,
+        ends=extremes,
         examples=kinds,
         samples=samples(vae, codes.mean.shape[1]) if final else None,
         features=features,

@@ -46,6 +46,7 @@ class LatentUnit:
     shares_given: tuple[float, ...] = ()
     variance_at_picture: float = math.nan  # σ² at the image that papers quote, see `Factors.quoted`
     labels: Mapping[str, str] = field(default_factory=dict)  # what people call some factors, see `Factors.labels`
+    called: str = ""  # what people call the unit, see `bvae.evaluation.names`
 
     @property
     def follows(self) -> str:
@@ -159,6 +160,8 @@ def columns(rows: Sequence[LatentUnit]) -> tuple[str, ...]:
         found += ("given", "factor_given", "normalized_mi_given")
     if not all(math.isnan(row.variance_at_picture) for row in rows):
         found += ("variance_at_picture",)
+    if any(row.called for row in rows):
+        found += ("called",)
     return found
 
 
@@ -179,8 +182,8 @@ def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
 
 def caption(unit: LatentUnit) -> str:
     """Say what the unit encodes, in a word or two."""
-    if unit.name:
-        return unit.name
+    if unit.called or unit.name:
+        return unit.called or unit.name
     if not unit.active:
         return "hardly moves" if math.isnan(unit.variance) else "at the prior" if unit.kl < _OFFSET else "tells nothing"
     if not unit.factor:

@@ -173,7 +173,10 @@ class Panel {
       const track = make("div", root, { className: "track" }), band = make("div", track, { className: "band", hidden: true });
       const input = make("input", track, { type: "range", id, min: -this.reach, max: this.reach, step: "any", value: 0 });
       input.addEventListener("input", () => this.move(unit.unit, Number(input.value)));
-      if (unit.active) idle.before(root); else idle.append(root);
+      if (unit.active) {
+        idle.before(root);
+        this.buildEnds(make("div", root, { className: "ends" }), unit.unit);
+      } else idle.append(root);
       return { unit: unit.unit, input, band, output: make("output", root, { htmlFor: id }) };
     });
     for (const [axis, select] of [...this.root.querySelectorAll(".pad select, .scatter select")].slice(0, 4).entries()) {
@@ -197,11 +200,26 @@ class Panel {
       const [unit, by] = moves[event.key];
       this.move(unit, this.code[unit] + by);
     });
+    this.find(".save").addEventListener("click", () => save(this));
     this.buildScatter();
     if (this.refused) {
       this.find(".pad").hidden = true;
       this.code = Float32Array.from(this.start);
       this.moved = this.units[0].unit;
+    }
+  }
+
+  // The pictures of the data with the lowest and the highest codes of a unit.
+  buildEnds(parent, unit) {
+    const { code: { length: units }, codes } = this, shown = Math.min(8, this.points >> 1);
+    const order = Array.from({ length: this.points }, (_, p) => p).sort((a, b) => codes[a * units + unit] - codes[b * units + unit]);
+    for (const [at, part] of [["lowest", order.slice(0, shown)], ["highest", order.slice(this.points - shown)]]) {
+      const row = make("div", parent, { role: "img", ariaLabel: `Pictures with the ${at} codes` });
+      for (const p of part) {
+        const n = about.pictures.points[p], canvas = make("canvas", row, { className: "picture" });
+        draw(canvas, picture(n));
+        canvas.addEventListener("click", () => pick(n));
+      }
     }
   }
 
@@ -304,6 +322,8 @@ function show(pixels, n = -1) {
   factors.classList.toggle("stale", Boolean(grid) && n < 0); // the thumbnails vary the last one's factors
   choose(n);
   draw(original, pixels);
+  other = null; // what is kept is blended with this picture from now on
+  document.getElementById("blend").value = 1;
   for (const panel of panels) {
     if (panel.refused) continue;
     const posterior = panel.encode(pixels);
@@ -401,8 +421,46 @@ async function open(file) {
   show(pixels);
 }
 
+// The codes that a picture was left with, one a model, from which those of the next picture are blended.
+let kept = null, other = null;
+
+function blend(share) {
+  panels.forEach((panel, n) => {
+    if (!panel.refused) panel.set(kept[n].map((value, unit) => value + share * (other[n][unit] - value)));
+  });
+}
+
+function buildBlend(click) {
+  const range = document.getElementById("blend");
+  click("keep", () => {
+    kept = panels.map((panel) => Float32Array.from(panel.code));
+    other = null;
+    range.value = 1;
+    range.parentElement.hidden = false;
+  });
+  range.addEventListener("input", () => {
+    other ??= panels.map((panel) => Float32Array.from(panel.code));
+    blend(Number(range.value));
+  });
+}
+
+// Saves what a panel has decoded, four times as large.
+function save(panel) {
+  const canvas = document.createElement("canvas"), shown = panel.find(".decoded canvas");
+  Object.assign(canvas, { width: 4 * width, height: 4 * height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(shown, 0, 0, canvas.width, canvas.height);
+  canvas.toBlob((blob) => {
+    const url = URL.createObjectURL(blob), link = Object.assign(document.createElement("a"), { href: url, download: "decoded.png" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  });
+}
+
 function buildTools() {
   const click = (id, act) => document.getElementById(id).addEventListener("click", act);
+  buildBlend(click);
   click("any", () => pick(Math.floor(Math.random() * about.pictures.count)));
   click("reset", () => panels.forEach((panel) => panel.set(panel.refused ? panel.start : panel.code.map(() => 0))));
   click("prior", () => panels.filter((panel) => !panel.refused).forEach((panel) => panel.set(panel.code.map(

@@ -90,6 +90,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         ticks=np.linspace(*TRAVERSAL_RANGE, COLUMNS),
         strips=dict(enumerate(map(strip, columns_of(found.traversals)))) if found.traversals is not None else {},
         films=dict(enumerate(map(film, found.traversals))) if found.traversals is not None else {},
+        ends=[(end.unit, strip(end.lowest), strip(end.highest)) for end in found.ends if len(end.lowest)],
         reconstructions=[strip(frames) for frames in (found.originals, found.reconstructions) if frames is not None],
         examples=[(kind, strip(kind.originals), strip(kind.reconstructions)) for kind in found.examples],
         samples=[strip(row) for row in np.split(found.samples, 2)] if found.samples is not None else [],
