@@ -130,6 +130,12 @@ class FolderImages(CachedImages):
             _log.warning("%s: files that aren't read: %s", self.path, shown(_listed(counts)))
         warn_if_dark(str(self.path), cache.read_about(path)["maximum"] / 255, "255 or 4095")
 
+    def load(self, folder: Path) -> None:
+        """Memory-map the cache file, and read which pictures are in it."""
+        super().load(folder)
+        left_out = set(cache.read_found(self.cache_file(folder), "left_out"))
+        self.names = [name for name in self.files if name not in left_out]
+
     @cached_property
     def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
         """(C, H, W); unless `channels` is given, the pictures' headers are read up to the first in colour."""
