@@ -6,8 +6,18 @@ import torch
 from lightning import Trainer
 from torch import nn
 
-from bvae.architectures import ConvDecoder, ConvEncoder, LocatelloDecoder, LocatelloEncoder, MLPDecoder, MLPEncoder
+from bvae.architectures import (
+    ConvDecoder,
+    ConvEncoder,
+    LocatelloDecoder,
+    LocatelloEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    conv,
+    locatello,
+)
 from bvae.checkpoints.recipes import build, describe
+from bvae.checks import WrongSize
 from bvae.data import DSpritesDataModule, render
 from bvae.evaluation.codes import sample
 from bvae.losses import ELBO, Capacity, Context
@@ -109,6 +119,17 @@ def test_a_decoder_is_fast_in_all_of_its_layers_or_in_none(decoder, channels):
         assert {layer.fast for layer in made.layers if isinstance(layer, nn.ConvTranspose2d)} == {fast}
 
 
+def test_every_size_that_is_named_in_place_of_another_is_taken():
+    for height in range(1, 140):
+        for width in range(height, 140, 5):
+            for part in (conv._smallest, locatello._smallest):
+                try:
+                    part(height, width)
+                except WrongSize as error:
+                    for size in error.nearest:
+                        part(*size)
+
+
 def test_shapes_that_an_architecture_cannot_halve_are_named():
     for height, width, least in (
         *((8, 8, (4, 4)), (16, 16, (4, 4)), (64, 64, (4, 4)), (128, 128, (4, 4)), (10, 10, (5, 5)), (14, 14, (7, 7))),
@@ -122,12 +143,23 @@ def test_shapes_that_an_architecture_cannot_halve_are_named():
         *((4, 4, ["8×8"]), (1, 1, ["8×8"]), (63, 63, ["56×56", "64×64"]), (9, 9, ["8×8", "10×10"])),
         *((100, 100, ["96×96", "112×112"]), (30, 40, ["28×36", "32×40"]), (64, 66, ["64×64"])),
     ):
-        said = f"which {height}×{width} doesn.t allow; near it are {' and '.join(near)}: use data.size=.{near[-1]}"
-        with pytest.raises(ValueError, match=said.replace(f".{near[-1]}", rf"\[{near[-1].replace('×', ',')}\]")):
+        with pytest.raises(WrongSize) as caught:
             ConvDecoder(2, image_shape=(1, height, width))
-    for height, width in ((8, 16), (16, 24), (40, 40)):
-        with pytest.raises(ValueError, match=f"multiples of 16 pixels, got {height}×{width}"):
+        nearest = f"sizes are {' and '.join(near)}" if len(near) > 1 else f"size is {near[0]}"
+        assert str(caught.value) == (
+            "conv halves both sides of an image until the shorter one is 4 to 7 pixels, "
+            f"got {height}×{width}; the nearest {nearest}"
+        )
+        assert [f"{h}×{w}" for h, w in caught.value.nearest] == near
+    for height, width, near in (
+        *((8, 16, [(16, 16)]), (16, 24, [(16, 16), (16, 32)]), (40, 40, [(32, 32), (48, 48)])),
+        *((28, 28, [(16, 16), (32, 32)]), (8, 17, [(16, 16), (16, 32)])),
+    ):
+        with pytest.raises(
+            WrongSize, match=f"multiples of 16 pixels, got {height}×{width}; the nearest size"
+        ) as caught:
             LocatelloEncoder(2, image_shape=(1, height, width))
+        assert caught.value.nearest == near
     for shape in ((8, 8), (1, 8, 8, 8), (0, 8, 8), (1, -8, 8), (1, 8.0, 8), ("1", 8, 8)):
         with pytest.raises(ValueError, match="image_shape must be"):
             MLPEncoder(2, image_shape=shape)

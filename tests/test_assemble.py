@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from assembled import SHAPE, Decoder, Encoder, Quiet, configuration, made, of
+from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from omegaconf import OmegaConf
 from torch import nn
@@ -20,12 +21,13 @@ from bvae.app.assemble import (
     check_numbers,
     for_images,
     loss_for_images,
+    naming_the_size,
     resumed_from,
     same_shapes,
     scoring_of,
     weights_of,
 )
-from bvae.app.errors import InputError
+from bvae.app.errors import InputError, sentence
 from bvae.app.train import ends
 from bvae.checkpoints.files import AtomicCheckpointIO
 from bvae.data import ImagesDataModule
@@ -189,6 +191,22 @@ def test_a_part_gets_the_images_shape_if_it_takes_one_and_has_none():
     assert for_images(node.b, SHAPE).image_shape == [4]
     assert isinstance(for_images(node.c, SHAPE), Decoder)
     assert for_images(node.d, SHAPE) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [((1, 63, 63), "data.size=56 or data.size=64"), ((1, 50, 70), "'data.size=[48,64]' or 'data.size=[56,80]'")],
+)
+def test_a_size_that_the_model_doesnt_take_is_answered_by_the_datas_key_if_it_has_one(shape, sizes):
+    node = OmegaConf.create({"model": {"encoder": {"_target_": "bvae.architectures.ConvEncoder"}}}).model.encoder
+    for data, more in (({"size": None}, f"; {sizes} resizes the images"), ({"path": "x"}, "")):
+        with pytest.raises((ValueError, InstantiationException)) as caught, naming_the_size(OmegaConf.create(data)):
+            for_images(node, shape)
+        said = sentence(caught.value)
+        assert said.startswith("model.encoder: conv halves both sides of an image until")
+        assert said.endswith(("×80" if shape[1] == 50 else "×64") + more)
+    with pytest.raises(ZeroDivisionError), naming_the_size(OmegaConf.create({"size": 1})):
+        1 / 0  # noqa: B018
 
 
 def test_the_likelihood_of_colour_is_said_once(capsys, monkeypatch):

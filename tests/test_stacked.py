@@ -44,6 +44,8 @@ def _in_double_precision():
         (ConvEncoder, ConvDecoder, (1, 64, 64)),
         (ConvEncoder, ConvDecoder, (3, 32, 32)),
         (ConvEncoder, ConvDecoder, (3, 128, 128)),
+        (ConvEncoder, ConvDecoder, (1, 28, 28)),
+        (ConvEncoder, ConvDecoder, (3, 48, 64)),
         (LocatelloEncoder, LocatelloDecoder, (1, 64, 64)),
         (LocatelloEncoder, LocatelloDecoder, (3, 32, 48)),
     ],

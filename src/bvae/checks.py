@@ -25,6 +25,22 @@ class OtherImages(ValueError):
     """A training is resumed with other images than those that it began with."""
 
 
+class WrongSize(ValueError):
+    """An architecture doesn't take images of this size.
+
+    Args:
+        rule: which sizes it takes, as a sentence.
+        size: (H, W) of the images.
+        nearest: sizes (H, W) near it that the architecture takes.
+    """
+
+    def __init__(self, rule: str, size: tuple[int, int], nearest: Sequence[tuple[int, int]]) -> None:
+        found = " and ".join(f"{height}×{width}" for height, width in nearest)
+        closest = f"the nearest sizes are {found}" if len(nearest) > 1 else f"the nearest size is {found}"
+        super().__init__(f"{rule}, got {size[0]}×{size[1]}; {closest}")
+        self.nearest = nearest
+
+
 def finite(name: str, value: float) -> float:
     """The value as a float; raises TypeError unless it is a number, ValueError unless single precision holds it."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -7,6 +7,7 @@ import hashlib
 import os
 import struct
 import threading
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from bvae.data import MNIST, Digits, FashionMNIST, ImagesDataModule
+from bvae.data.__main__ import described
 
 COUNTS = {"train": 5, "t10k": 3}
 
@@ -61,6 +63,7 @@ def test_the_digits_are_those_of_scikit_learn():
     assert label.tolist() == [[0]]
     assert data.factors.value_names["digit"][7] == "7"
     assert data.factors.categories == ("digit",)
+    assert all("\nfactors   digit 10\n" in described(name) for name in ("digits", "mnist"))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -98,7 +101,7 @@ def pipe(folder: Path) -> None:
 WRONG = {
     "missing": (
         damaged("t10k-labels-idx1-ubyte", None),
-        "no t10k-labels-idx1-ubyte in .*data=mnist needs a",
+        "no t10k-labels-idx1-ubyte in .*data=mnist needs a .*, or data.path=null, which fetches them$",
     ),
     "empty": (damaged("train-labels-idx1-ubyte", b""), "train-labels-idx1-ubyte is damaged or no IDX file"),
     "text": (damaged("train-images-idx3-ubyte", b"hello world, this is text"), "no IDX file of bytes in 3 dimensions"),
@@ -115,6 +118,14 @@ WRONG = {
         r"N from 1 to 1,000,000, got \(2147483648, 28, 28\)",
     ),
     "cut off": (damaged("train-images-idx3-ubyte", idx(images_of("train"))[:-1]), "is damaged or no IDX file"),
+    "longer": (
+        damaged("train-images-idx3-ubyte", idx(images_of("train")) + b"x"),
+        "train-images-idx3-ubyte is longer than the 3,920 bytes that its header says",
+    ),
+    "longer labels": (
+        damaged("train-labels-idx1-ubyte", idx(labels_of("train")) + b"x"),
+        "train-labels-idx1-ubyte is longer than the 5 bytes that its header says",
+    ),
     "fewer labels": (
         damaged("train-labels-idx1-ubyte", idx(np.zeros(4, np.uint8))),
         "train-labels-idx1-ubyte has 4 labels for 5 images",
@@ -138,14 +149,31 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, kind):
     assert not list(cache.glob("*.h5"))
 
 
+def test_damage_within_compressed_files_is_noticed_and_a_bomb_is_read_no_further_than_its_header_says(tmp_path):
+    folder = files(tmp_path / "files", compressed=True)
+    path = folder / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    for content, said in (
+        (whole[: len(whole) // 2], "damaged or no IDX file: Compressed file ended before the end-of-stream"),
+        (whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:], "damaged or no IDX file: CRC check failed"),
+        (b"hello", "damaged or no IDX file: Not a gzipped file"),
+        (gzip.compress(idx(images_of("train")) + bytes(1 << 26)), "longer than the 3,920 bytes that its header says"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"train-images-idx3-ubyte\.gz is {said}"):
+            MNIST(str(folder), part="train").prepare(tmp_path / "cache")
+
+
 def test_another_part_is_refused():
     with pytest.raises(ValueError, match=r"data\.part must be one of train, test, all, got 'validation'"):
         MNIST(part="validation")
 
 
-def test_they_are_fetched_once(tmp_path, monkeypatch):
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[tuple[str, list[str]]]:
+    """An address that serves the files, and the names that were asked for."""
     served = files(tmp_path / "served", compressed=True)
-    requests = []
+    requests: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
@@ -158,17 +186,44 @@ def test_they_are_fetched_once(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in served.iterdir()}
     monkeypatch.setattr(MNIST, "md5", md5)
-    url = f"http://127.0.0.1:{server.server_port}/"
+    yield f"http://127.0.0.1:{server.server_port}/", requests
+    server.shutdown()
+    server.server_close()
+
+
+def test_they_are_fetched_once(tmp_path, server, monkeypatch):
+    url, requests = server
     for _ in range(2):
         pixels, labels = loaded(MNIST(part="test", url=url), tmp_path / "cache")
         assert np.array_equal(pixels[:, 0], images_of("t10k"))
         assert labels == [1, 2, 3]
     assert sorted(requests) == ["/t10k-images-idx3-ubyte.gz", "/t10k-labels-idx1-ubyte.gz"]
-    monkeypatch.setattr(MNIST, "md5", md5 | {"train-images-idx3-ubyte.gz": "0" * 32})
+    monkeypatch.setattr(MNIST, "md5", {**MNIST.md5, "train-images-idx3-ubyte.gz": "0" * 32})
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz has the md5 .* where 0{32} is expected"):
         loaded(MNIST(url=url), tmp_path / "other")
-    server.shutdown()
-    server.server_close()
+
+
+def test_what_is_prepared_needs_the_labels_only_and_nothing_is_fetched_or_locked_to_load_it(tmp_path, server):
+    url, requests = server
+    cache = tmp_path / "cache"
+    expected = loaded(MNIST(part="train", url=url), cache)[1]
+    (cache / "mnist" / "train-images-idx3-ubyte.gz").unlink()
+    for lock in (cache / "mnist").glob("*.lock"):
+        lock.unlink()
+    assert MNIST(part="train", url=url).is_prepared(cache)
+    assert loaded(MNIST(part="train", url=url), cache)[1] == expected
+    assert [path.name for path in (cache / "mnist").iterdir()] == ["train-labels-idx1-ubyte.gz"]
+    assert len(requests) == 2
+    labels = cache / "mnist" / "train-labels-idx1-ubyte.gz"
+    for content in (b"damaged", None):
+        labels.unlink() if content is None else labels.write_bytes(content)
+        images = MNIST(part="train", url=url)
+        assert not images.is_prepared(cache)
+        images.url = url.rstrip("/")
+        with pytest.raises((ValueError, OSError)):
+            images.load(cache)  # which doesn't fetch them
+        assert loaded(images, cache)[1] == expected
+    assert requests[2:] == 2 * ["/train-labels-idx1-ubyte.gz"]
 
 
 def test_without_a_network_it_says_what_else_there_is(tmp_path):

@@ -14,9 +14,10 @@ import torch
 from networks import DECODERS, SHAPE, encoder, executed
 from torch import nn
 
-from bvae.losses import Gaussian
+from bvae.architectures import ConvDecoder, ConvEncoder
+from bvae.losses import Bernoulli, Gaussian
 from bvae.model import VAE
-from bvae.report.network import Program, program
+from bvae.report.network import TOLERANCE, Program, program
 
 NODE = shutil.which("node")
 RUN = """
@@ -60,6 +61,23 @@ def test_the_page_computes_what_pytorch_does():
             wanted = executed(found, part, values).numpy()
             assert wanted.std() > 0.01
             np.testing.assert_allclose(computed, wanted, atol=2e-6, rtol=1e-5, err_msg=f"{name}, {part}")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 48, 64), (1, 24, 16)])
+def test_the_page_runs_conv_at_every_size(shape):
+    """On a picture whose corners and edges differ, so that rows and columns can't be mistaken."""
+    torch.manual_seed(0)
+    vae = VAE(ConvEncoder(3, image_shape=shape), ConvDecoder(3, image_shape=shape), Bernoulli()).eval()
+    images, latents = torch.rand(2, *shape), 3 * torch.randn(2, 3)
+    images[:, :, : shape[1] // 3], images[:, :, :, : shape[2] // 4] = 0, 1
+    found = program(vae, images, 3)
+    assert next(step["from"] for step in found.encoder if step["op"] == "convolution") == list(shape)
+    ((codes, pictures),) = by_node((found, {"encoder": images, "decoder": latents}))
+    np.testing.assert_allclose(codes, executed(found, "encoder", images).numpy(), atol=2e-6, rtol=1e-4)
+    with torch.no_grad():
+        wanted = vae.pictures(latents)
+    assert wanted.shape[1:] == shape
+    assert abs(pictures.reshape(wanted.shape) - wanted.numpy()).max() <= TOLERANCE
 
 
 def test_the_page_reads_numbers_of_any_number_of_bits():

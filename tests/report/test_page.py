@@ -164,7 +164,7 @@ def test_each_units_film_and_strip_stand_beside_its_name(tmp_path):
         assert re.findall(r'<img src="(.*?)"', part) == [strip(columns_of(moving)[unit]) for unit in units]
         assert re.findall(r"background-image: url\((.*?)\)", part) == [film(moving[unit]) for unit in units]
     assert "<small>KL 2.34 · σ² 0.01235</small>" in before
-    assert before.count("aspect-ratio: 6 / 4; background-size: 3100% 100%") == 2
+    assert before.count("width: min(100%, 5.2rem * 6 / 4); aspect-ratio: 6 / 4; background-size: 3100% 100%") == 2
     assert 'max="30" value="15"' in before
     ticks = re.findall(r"<span>([^<]+)</span>", before.partition('class="ticks"')[2].partition("</div>")[0])
     assert ticks == ["−3.0", "−2.4", "−1.8", "−1.2", "−0.6", "0", "+0.6", "+1.2", "+1.8", "+2.4", "+3.0"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_method, instantiate, to_absolute_path
 from lightning import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from bvae.app import processes, recorded, resume
 from bvae.app.callbacks import check_monitors, checked, let_go_on, with_own
+from bvae.app.errors import sentence
 from bvae.app.targets import own_imported
 from bvae.callbacks import WakeIdleUnits
 from bvae.captured import Captured
@@ -27,7 +31,7 @@ from bvae.checkpoints.files import AtomicCheckpointIO, newest, read
 from bvae.checkpoints.files import weights_of as stored_weights
 from bvae.checkpoints.load import load
 from bvae.checkpoints.recipes import describe
-from bvae.checks import finite, integer, not_negative, positive, steps
+from bvae.checks import WrongSize, finite, integer, not_negative, positive, steps
 from bvae.evaluation import Scoring
 from bvae.evaluation.scores import names_of
 from bvae.loggers import rewind, wandb_run_of
@@ -90,7 +94,8 @@ def assemble(cfg: DictConfig, resumes: bool, typed: Collection[str] | None = Non
         recorded.use_own_cache(datamodule, typed)
     image_set = getattr(datamodule, "image_set", None)
     shape = None if image_set is None else image_set.shape
-    parts = {part: for_images(cfg.model[part], shape) for part in ("encoder", "decoder")}
+    with naming_the_size(cfg.data):
+        parts = {part: for_images(cfg.model[part], shape) for part in ("encoder", "decoder")}
     loss = loss_for_images(cfg.loss, shape)
     if "latent_dim" in cfg.model:
         loss.check(cfg.model.latent_dim)
@@ -144,6 +149,20 @@ def for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) -> An
     open_to_it = image_shape is not None and isinstance(node, DictConfig) and "image_shape" not in node
     takes_it = open_to_it and "_target_" in node and "image_shape" in signature(get_method(node._target_)).parameters
     return make(node, image_shape=image_shape) if takes_it else make(node)
+
+
+@contextmanager
+def naming_the_size(data: DictConfig) -> Iterator[None]:
+    """Add the data's key `size`, if they have one, to what a model says of a size that it doesn't take."""
+    try:
+        yield
+    except InstantiationException as error:
+        nearest = error.__cause__.nearest if isinstance(error.__cause__, WrongSize) else ()
+        if not nearest or "size" not in data:
+            raise
+        sizes = (str(height) if height == width else f"[{height},{width}]" for height, width in nearest)
+        keys = " or ".join(shlex.quote(f"data.size={size}") for size in sizes)
+        raise ValueError(f"{sentence(error)}; {keys} resizes the images") from error
 
 
 def loss_for_images(node: DictConfig, image_shape: tuple[int, int, int] | None) -> Any:

@@ -9,21 +9,18 @@ from torch import Tensor, nn
 
 from bvae.architectures.initialisation import check_image_shape, check_latent_dim, once_more, xavier_uniform_
 from bvae.architectures.transposed import ConvTranspose, ConvTransposeToOneChannel
+from bvae.checks import WrongSize
 
 
 def _smallest(height: int, width: int) -> tuple[int, int, int]:
     """Halve the size until the shorter side is 4 to 7: how often, and the size then, once and 4×4 for 8×8.
 
-    Raises ValueError for a size that can't be halved so often.
+    Raises WrongSize for a size that can't be halved so often.
     """
     halvings = min(height, width).bit_length() - 3
     if halvings < 1 or height % (1 << halvings) or width % (1 << halvings):
-        nearest = _nearest(height, width)
-        sizes = " and ".join(f"{sides[0]}×{sides[1]}" for sides in nearest)
-        raise ValueError(
-            f"conv halves images until their shorter side is 4 to 7 pixels, which {height}×{width} doesn't allow; near "
-            f"it are {sizes}: use data.size=[{nearest[-1][0]},{nearest[-1][1]}], say"
-        )
+        rule = "conv halves both sides of an image until the shorter one is 4 to 7 pixels"
+        raise WrongSize(rule, (height, width), _nearest(height, width))
     return halvings, height >> halvings, width >> halvings
 
 

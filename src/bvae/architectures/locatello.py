@@ -9,14 +9,20 @@ from torch import Tensor, nn
 
 from bvae.architectures.initialisation import check_image_shape, check_latent_dim, once_more, xavier_uniform_
 from bvae.architectures.transposed import ConvTranspose, ConvTransposeToOneChannel
-from bvae.checks import boolean
+from bvae.checks import WrongSize, boolean
 
 
 def _smallest(height: int, width: int) -> tuple[int, int]:
-    """Divide the size by 16, 4×4 for 64×64; raises ValueError where that can't be."""
+    """Divide the size by 16, 4×4 for 64×64; raises WrongSize where that can't be."""
     if height % 16 or width % 16:
-        raise ValueError(f"locatello takes images whose sides are multiples of 16 pixels, got {height}×{width}")
+        down, up = ((max(16, h), max(16, w)) for h, w in (_floored(height, width), _floored(height + 15, width + 15)))
+        rule = "locatello takes images whose sides are multiples of 16 pixels"
+        raise WrongSize(rule, (height, width), [down, up] if down != up else [down])
     return height // 16, width // 16
+
+
+def _floored(height: int, width: int) -> tuple[int, int]:
+    return height // 16 * 16, width // 16 * 16
 
 
 class LocatelloEncoder(nn.Module):

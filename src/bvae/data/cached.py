@@ -71,6 +71,7 @@ class CachedImages(ABC):
         self._maximum = self._scale = 1.0
         self._labels: np.ndarray | None = None  # (N, K), of factors that are no grid
         self.found: dict[str, list] = {}  # what `make` is to keep beside the images, once it has made them
+        self._is_remarked_on = False
 
     @property
     @abstractmethod
@@ -105,6 +106,12 @@ class CachedImages(ABC):
         """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
         make = partial(self.make, folder)
         cache.prepare(self.cache_file(folder), self.row, self.about(), make, self.dtype, self.found)
+        if not self._is_remarked_on:  # a run prepares its images twice, the second time by Lightning
+            self.remark_on(folder)
+            self._is_remarked_on = True
+
+    def remark_on(self, folder: Path) -> None:  # noqa: B027 -- most have nothing to say
+        """Say in the log what isn't as it seems about the images in the cache file, if anything."""
 
     def load(self, folder: Path) -> None:
         """Memory-map the cache file."""

@@ -13,6 +13,7 @@ DIGIT = Factors(("digit",), (10,), value_names={"digit": tuple("0123456789")}, c
 class Digits(ArrayImages):
     """The 1,797 handwritten digits that scikit-learn ships, in grey: `sklearn.datasets.load_digits`."""
 
+    factors: Factors | None = DIGIT
     card = Card(
         name="digits",
         about="1,797 handwritten digits of 8×8 pixels by 13 people, the test set of the Optical Recognition of "

@@ -40,7 +40,7 @@ def download(url: str, path: Path, md5: str, otherwise: str = _RENDERED) -> None
         raise ValueError(f"url must begin with https:// or http://, got {url}")
     part = path.with_name(path.name + ".part")
     with locked(path):
-        if path.exists() and _md5(path) == md5:
+        if has_md5(path, md5):
             return
         resumed = _fetch(url, part, otherwise)
         if resumed and _md5(part) != md5:  # the older half may be another file's
@@ -50,6 +50,11 @@ def download(url: str, path: Path, md5: str, otherwise: str = _RENDERED) -> None
             part.unlink()
             raise ValueError(f"{url} has the md5 {found} where {md5} is expected: it is not the file asked for")
         part.replace(path)
+
+
+def has_md5(path: Path, md5: str) -> bool:
+    """Whether the file is there, and is the one that is meant."""
+    return path.is_file() and _md5(path) == md5
 
 
 def _fetch(url: str, part: Path, otherwise: str) -> bool:

@@ -106,15 +106,16 @@ class FolderImages(CachedImages):
             raise ValueError(f"{self.path} holds no pictures: no file in it or below ends in {', '.join(SUFFIXES)}")
         return sorted(found)
 
-    def prepare(self, folder: Path) -> None:
-        """Make the cache file where it's missing, and say what is left out, at each run."""
-        super().prepare(folder)
+    def remark_on(self, folder: Path) -> None:
+        """Say what is left out or doesn't fit; pictures that are left out are tried again first."""
         path = self.cache_file(folder)
         attempts = self._attempts(path)
         if not all(isinstance(attempt, str) for attempt in attempts):  # some can be read by now
             path.unlink(missing_ok=True)
-            super().prepare(folder)
+            self._is_remarked_on = True
+            self.prepare(folder)
             attempts = self._attempts(path)
+        about = cache.read_about(path)
         if attempts:
             _log.warning(
                 "%s of %s pictures can't be read and are left out: %s",
@@ -123,12 +124,12 @@ class FolderImages(CachedImages):
                 shown(_listed(list(map(str, attempts)))),
             )
         if refitted := len(cache.read_found(path, "refitted")):
-            _log.info("%s of %s pictures have other proportions and %s", refitted, len(self.files), self.frame.shown)
+            _log.warning("%s", self.frame.remark(refitted, int(about["count"])))
         if self._others:
             most_first = sorted(self._others.items(), key=lambda item: (-item[1], item[0]))
             counts = [f"{number:,} {suffix or 'without an ending'}" for suffix, number in most_first]
             _log.warning("%s: files that aren't read: %s", self.path, shown(_listed(counts)))
-        warn_if_dark(str(self.path), cache.read_about(path)["maximum"] / 255, "255 or 4095")
+        warn_if_dark(str(self.path), about["maximum"] / 255, "255 or 4095")
 
     def load(self, folder: Path) -> None:
         """Memory-map the cache file, and read which pictures are in it."""
@@ -144,7 +145,7 @@ class FolderImages(CachedImages):
             looked_into = self._on_each(self._is_grey)
             grey = progress(looked_into, f"Looking into {self.path.name}", len(self.files), transient=True)
             channels = 1 if all(all(block) for block in grey) else 3
-        return (channels, self.frame.height, self.frame.width)
+        return (channels, *self.frame.size)
 
     @property
     def card(self) -> Card:  # type: ignore[override]
@@ -198,8 +199,8 @@ class FolderImages(CachedImages):
         try:
             check_regular(self.path / name)
             picture = Image.open(self.path / name, formats=PICTURES)
-            twice = (2 * self.frame.width, 2 * self.frame.height)
-            picture.draft(None, twice)  # a JPEG decodes faster when made smaller at once
+            twice = 2 * max(self.frame.size)  # of both sides, as the file may hold it turned
+            picture.draft(None, (twice, twice))  # a JPEG decodes faster when made smaller at once
             return ROOM.decode(picture, partial(self._image, name))
         except Exception as error:  # a damaged file raises whatever Pillow's reader stumbles over
             return f"{name} ({error or type(error).__name__})"

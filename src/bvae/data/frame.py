@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 from bvae.checks import integer
 
 SMALLEST, LARGEST = 8, 512  # pixels a side
-_FITS = {  # what each does, of pictures that have another shape
-    "crop": "are cropped at the centre; data.fit=pad shows them whole",
-    "pad": "are padded with black; data.fit=crop cuts them to their centre",
-    "stretch": "are stretched; data.fit=crop or pad keeps their proportions",
+_FITS = {  # what each does to pictures of other proportions
+    "crop": "cropped at the centre; data.fit=pad shows whole pictures",
+    "pad": "padded with black; data.fit=crop fills the images",
+    "stretch": "stretched; data.fit=crop or data.fit=pad keeps the proportions",
 }
 
 
@@ -30,21 +30,27 @@ class Frame:
         sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else [size, size]
         if len(sides) != 2:
             raise ValueError(f"data.size must be a number of pixels or [height, width], got {size!r}")
-        for side in sides:
-            if not SMALLEST <= integer("data.size", side, 1) <= LARGEST:
-                raise ValueError(f"data.size must be {SMALLEST} to {LARGEST} pixels, got {size!r}")
+        self.height, self.width = (integer("data.size", side, 1) for side in sides)
+        if not SMALLEST <= min(self.size) <= max(self.size) <= LARGEST:
+            raise ValueError(f"data.size must be {SMALLEST} to {LARGEST} pixels, got {size!r}")
         if fit not in _FITS:
             raise ValueError(f"data.fit must be one of {', '.join(_FITS)}, got {fit!r}")
-        self.height, self.width = sides
         self.fit = fit
 
     def __str__(self) -> str:
         return f"{self.height}×{self.width} {self.fit}"
 
     @property
-    def shown(self) -> str:
-        """What becomes of pictures of other proportions, in words."""
-        return _FITS[self.fit]
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.height, self.width
+
+    def remark(self, count: int, total: int, what: str = "pictures") -> str:
+        """Say how many pictures have other proportions, and what becomes of them."""
+        are, have = ("is", "doesn't have") if count == 1 else ("are", "don't have")
+        is_square = self.height == self.width
+        fault = f"{are}n't square" if is_square else f"{have} the proportions of {self.height}×{self.width}"
+        return f"{count:,} of {total:,} {what} {fault} and {are} {_FITS[self.fit]}"
 
     def has_the_proportions_of(self, width: int, height: int) -> bool:
         """Whether a picture fits whole, but for a pixel."""

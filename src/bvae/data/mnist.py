@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
 from bvae.data.arrays import StoredArray, blocks_of
 from bvae.data.digits import DIGIT
-from bvae.data.download import download
+from bvae.data.download import download, has_md5
 from bvae.data.image_set import Card, Factors
 from bvae.data.official import OfficialImages
 from bvae.received import check_regular
@@ -73,9 +74,26 @@ class MNIST(OfficialImages):
     def about(self) -> dict[str, Any]:
         return super().about() if self.url is None else {"source": self.url}
 
+    def not_found(self, what: str) -> FileNotFoundError:
+        """Say which files are needed, and that they can be fetched."""
+        return FileNotFoundError(f"{super().not_found(what)}, or data.path=null, which fetches them")
+
+    def is_prepared(self, folder: Path) -> bool:
+        """Whether the cache file is there and whole, and what was fetched of the labels, which are read beside it."""
+        labels = () if self.url is None else self._fetched(folder, "labels")
+        return super().is_prepared(folder) and all(has_md5(path, self.md5[path.name]) for path in labels)
+
+    def prepare(self, folder: Path) -> None:
+        """Make the cache file where it's missing, and fetch the labels that aren't beside it."""
+        super().prepare(folder)
+        self._fetch(folder, "labels")
+
     def make(self, folder: Path) -> tuple[int, Iterable[np.ndarray]]:
+        self._fetch(folder, *_KINDS)
         place = self._place(folder)
         n = len(self._labels_in(place))
+        for part in _PARTS[self.part]:
+            self._check_count(place, part)
         return n, progress(self._blocks(place), f"Reading {self.card.name}", n)
 
     def load(self, folder: Path) -> None:
@@ -84,16 +102,19 @@ class MNIST(OfficialImages):
         self._labels = self._labels_in(self._place(folder))[:, None]
 
     def _place(self, folder: Path) -> Path:
-        """Find the folder of the files, which are fetched if none is named."""
-        if self.url is None:
-            return self.path
-        place = folder / self.card.name
-        place.mkdir(parents=True, exist_ok=True)
-        for part in _PARTS[self.part]:
-            for kind in _KINDS.values():
-                name = f"{part}-{kind}.gz"
-                download(f"{self.url}{name}", place / name, self.md5[name], "name a folder of its files in data.path=…")
-        return place
+        """The folder of the files: the one that is named, or the one that they are fetched into."""
+        return self.path if self.url is None else folder / self.card.name
+
+    def _fetched(self, folder: Path, kind: str) -> list[Path]:
+        return [self._place(folder) / f"{part}-{_KINDS[kind]}.gz" for part in _PARTS[self.part]]
+
+    def _fetch(self, folder: Path, *kinds: str) -> None:
+        """Bring the files that aren't there, if no folder is named."""
+        for path in (path for kind in kinds for path in self._fetched(folder, kind) if self.url is not None):
+            if not has_md5(path, self.md5[path.name]):  # else nothing is written, not even a lock
+                path.parent.mkdir(parents=True, exist_ok=True)
+                url = f"{str(self.url).rstrip('/')}/{path.name}"
+                download(url, path, self.md5[path.name], "name a folder of its files in data.path=…")
 
     def _file(self, place: Path, part: str, kind: str) -> Path:
         name = f"{part}-{_KINDS[kind]}"
@@ -108,14 +129,19 @@ class MNIST(OfficialImages):
                 for block in images.blocks:
                     yield block[:, None]
 
+    def _check_count(self, place: Path, part: str) -> None:
+        """Raise ValueError unless a part has as many labels as images."""
+        path = self._file(place, part, "labels")
+        with _opened(path, ()) as labels, _opened(self._file(place, part, "images"), self.shape[1:]) as images:
+            if labels.shape[0] != images.shape[0]:
+                raise ValueError(f"{path} has {labels.shape[0]:,} labels for {images.shape[0]:,} images")
+
     def _labels_in(self, place: Path) -> np.ndarray:
-        """Read the labels (N,) of all images; raises ValueError for files that don't go together."""
+        """Read the labels (N,) of all images."""
         found = []
         for part in _PARTS[self.part]:
             path = self._file(place, part, "labels")
-            with _opened(path, ()) as labels, _opened(self._file(place, part, "images"), self.shape[1:]) as images:
-                if labels.shape[0] != images.shape[0]:
-                    raise ValueError(f"{path} has {labels.shape[0]:,} labels for {images.shape[0]:,} images")
+            with _opened(path, ()) as labels:
                 found.append(labels.read().astype(np.int64))
             if found[-1].max() > 9:
                 raise ValueError(f"{path}: labels must be 0 to 9, got {found[-1].max()}")
@@ -175,6 +201,13 @@ def _opened(path: Path, row: tuple[int, ...]) -> Iterator[StoredArray]:
             if shape[1:] != row or not 1 <= shape[0] <= _MOST:
                 expected = ", ".join(map(str, ("N", *row)))
                 raise ValueError(f"{path} must have the shape ({expected}) with N from 1 to {_MOST:,}, got {shape}")
-            yield StoredArray(shape, np.dtype(np.uint8), blocks_of(stream, shape, np.dtype(np.uint8)))
+            yield StoredArray(shape, np.dtype(np.uint8), _to_the_end(path, stream, shape))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise ValueError(f"{path} is damaged or no IDX file: {error}") from error
+
+
+def _to_the_end(path: Path, stream: IO[bytes], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Read the rows, and see that the file ends with them: at its end, a `.gz` has its checksum compared."""
+    yield from blocks_of(stream, shape, np.dtype(np.uint8))
+    if stream.read(1):
+        raise ValueError(f"{path} is longer than the {math.prod(shape):,} bytes that its header says")

@@ -156,12 +156,20 @@ class ArrayFile(CachedImages):
         if self.frame is None:
             yield from self._as_stored()
             return
-        highest = max((float(block.max()) for block in self._as_stored()), default=0.0)
-        scale = 255 * scale_of(highest, np.dtype(self.dtype), self.white)
+        to_bytes = self._to_bytes()
+        self.found["highest"] = highest = [0.0]
         for block in self._as_stored():
-            whole = block if self.dtype is np.float32 else (block * scale).round().astype(np.uint8)
-            for start in range(0, len(whole), _BLOCK):
-                yield self.frame.fitted_array(whole[start : start + _BLOCK])
+            highest[0] = max(highest[0], float(block.max()))
+            if self.dtype is np.uint8:
+                block = (block * np.float32(to_bytes)).round().astype(np.uint8)
+            for start in range(0, len(block), _BLOCK):
+                yield self.frame.fitted_array(block[start : start + _BLOCK])
+
+    def _to_bytes(self) -> float:
+        """Find what brings stored bytes to 0 to 255; without `white` they are looked through for one over 1."""
+        if self.dtype is not np.uint8 or self.white is not None:
+            return 255 / (self.white or 255)
+        return 1.0 if any(block.max() > 1 for block in self._as_stored()) else 255.0
 
     def _as_stored(self) -> Iterator[np.ndarray]:
         """Yield the images (n, C, H, W) at a time, in the file's size."""
@@ -182,9 +190,8 @@ class ArrayFile(CachedImages):
         shape, _ = self._arrays.get("labels", ((), None))
         return "factors" if "factors" in self._arrays else "labels" if shape[:1] == (self._count,) else None
 
-    def prepare(self, folder: Path) -> None:
-        """Make the cache file where it's missing, and say what isn't as it seems, at each run."""
-        super().prepare(folder)
+    def remark_on(self, folder: Path) -> None:
+        """Say what isn't read, never was written, doesn't fit or is dark."""
         with opened(self.path, self._key) as array:
             if array.unwritten:
                 _log.warning(
@@ -199,15 +206,17 @@ class ArrayFile(CachedImages):
             fix = "" if self._factors_key else "; factors are read from 'factors' or 'labels', (N, K)"
             _log.warning("%s: arrays that aren't read: %s%s", self.path, shown(", ".join(unread)), fix)
         if self.frame is not None and not self.frame.has_the_proportions_of(*self._stored_shape[:0:-1]):
-            _log.info("%s: images of %s×%s %s", self.path, *self._stored_shape[1:], self.frame.shown)
-        maximum = float(cache.read_about(self.cache_file(folder))["maximum"])
-        white = None if self.frame is not None else self.white  # which the fitted images have been divided by
-        warn_if_dark(str(self.path), maximum * scale_of(maximum, np.dtype(self.dtype), white), f"{maximum:.6g}")
+            _log.warning("%s: %s", self.path, self.frame.remark(self._count, self._count, "images"))
+        file = self.cache_file(folder)
+        maximum = max(cache.read_found(file, "highest"), default=float(cache.read_about(file)["maximum"]))  # as stored
+        warn_if_dark(str(self.path), maximum * scale_of(maximum, np.dtype(self.dtype), self.white), f"{maximum:.6g}")
 
     def load(self, folder: Path) -> None:
         """Memory-map the images, and read the factors."""
         super().load(folder)
-        if self.white is not None and self.frame is None:
+        if self.frame is not None:
+            self._scale = scale_of(255, np.dtype(self.dtype), None)
+        elif self.white is not None:
             self._scale = scale_of(self._maximum, np.dtype(self.dtype), self.white)
         factors = None
         names: ArrayLike | None = self.factor_names

@@ -2,6 +2,7 @@
 
 const about = JSON.parse(document.getElementById("about").textContent);
 const [channels, height, width] = about.shape, area = height * width, size = channels * area;
+document.documentElement.style.setProperty("--ratio", width / height); // by which tall pictures are kept low
 const main = document.querySelector("main"), problem = document.getElementById("problem"), panels = [];
 
 async function bytesOf(element) {
