@@ -14,12 +14,14 @@ import pytest
 from assembled import Memory, configuration
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning import Callback
 from omegaconf import OmegaConf
 from records import ended
 
+from bvae import loggers
 from bvae.app import interrupts, processes, resume, sweeps
 from bvae.app.errors import InputError, JobError
-from bvae.app.train import compare_jobs, train
+from bvae.app.train import compare_jobs, ends, refused_by_lightning, train
 from bvae.metrics import CodesMetric
 
 
@@ -37,6 +39,13 @@ class Known(CodesMetric):
 
     def score(self, codes) -> float:
         return self.value
+
+
+class Stops(Callback):
+    """Ends a training after its third step."""
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step == 3
 
 
 SCORES = {
@@ -69,10 +78,18 @@ def test_a_training_leaves_its_results_and_hands_them_to_each_logger(trains, tmp
         Memory, "log_metrics", lambda self, metrics, step=None: told.append((self.options, metrics, step))
     )
     monkeypatch.setattr("bvae.loggers.log_report", lambda *given: told.append(given[1:]))
-    begun = []
-    assert trains(begin=lambda: begun.append((tmp_path / "run" / "scores.json").exists())) is None
-    assert begun == [False]
-    run = tmp_path / "run"
+    log_evaluation = loggers.log_evaluation
+    finals = []
+
+    def logged(logger, found, step, final=False):
+        finals.append(final)
+        log_evaluation(logger, found, step, final)
+
+    monkeypatch.setattr(loggers, "log_evaluation", logged)
+    begun, run = [], tmp_path / "run"
+    stops = {"callbacks": {"stops": {"_target_": f"{__name__}.Stops"}}, "trainer__max_steps": 9}
+    assert trains(begin=lambda: begun.append((run / "scores.json").exists()), **stops) is None
+    assert (begun, finals) == ([False], [True, True])
     assert (tmp_path / "outputs" / "latest").resolve() == run
     for name in ("report.html", "explorer.html", "latents.csv", "checkpoints/last.ckpt"):
         assert (run / name).stat().st_size > 0
@@ -121,6 +138,41 @@ def test_a_trial_of_the_program_leaves_no_results(trains, tmp_path):
     assert trains(trainer__fast_dev_run=True, optimized_metric="half") is None
     assert not (tmp_path / "outputs").exists()
     assert not list((tmp_path / "run").glob("*.*"))
+
+
+# A training that doesn't come to its end.
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "has_begun", "ends_with", "said"),
+    [
+        ("x.ckpt", False, InputError, r"^the training can't go on from x\.ckpt: ValueError\('no such group'\)$"),
+        ("x.ckpt", True, ValueError, "^no such group$"),
+        (None, False, ValueError, "^no such group$"),
+    ],
+)
+def test_what_fails_before_a_resumed_training_has_begun_is_its_checkpoints_fault(
+    checkpoint, has_begun, ends_with, said, tmp_path
+):
+    training = SimpleNamespace(has_begun=has_begun)
+    run = SimpleNamespace(output=tmp_path, checkpoint=checkpoint, training=training)
+    with pytest.raises(ends_with, match=said), ends(run, OmegaConf.create({"compile": None})):
+        raise ValueError("no such group")
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("`Quiet` needs a GPU.", "callbacks.a: `Quiet` needs a GPU: leave the callback out with callbacks.a=null"),
+        (
+            "Quiet: no logger",
+            "callbacks.a: Quiet: no logger: choose logger=csv, or leave the callback out with callbacks.a=null",
+        ),
+        ("No supported gpu", "Lightning refuses the trainer: No supported gpu"),
+    ],
+)
+def test_what_lightning_refuses_is_said_with_the_callback_that_it_names(why, said, tmp_path):
+    assert refused_by_lightning(configuration(tmp_path), why) == said
 
 
 # A sweep.

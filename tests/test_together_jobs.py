@@ -60,6 +60,8 @@ def test_jobs_go_together_that_differ_in_what_is_each_ones_own():
     kinds += [kind_of(**changed) for changed in others]
     assert len(set(kinds)) == 1 + len(others)
     assert None not in kinds
+    of_mine = {"data": {"batch_size": 64, "cache_dir": "here/data"}}  # which has no seed
+    assert kind(OmegaConf.create(JOB | of_mine)) == kinds[0]
     assert kind_of(data__cache_dir="data", output_dir="there") == kind_of(data__cache_dir="data")  # the trainer's own
 
 
