@@ -71,6 +71,7 @@ class Unusual(nn.Module):
                 nn.MaxPool2d(2),
                 nn.ConvTranspose2d(4, 3, 3, 2, output_padding=1),
                 nn.ConvTranspose2d(3, 2, 2, 2, bias=False),
+                nn.ConvTranspose2d(2, 2, 4, 2, 1, output_padding=1),
             ),
         )
         self.one, self.other = nn.Linear(64, 8), nn.Linear(64, 8, bias=False)
