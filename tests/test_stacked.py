@@ -79,7 +79,7 @@ class Unusual(nn.Module):
         self.head = Scaled()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.convolutions(images)[:, :, :4, :8].flatten(1)
+        features = self.convolutions(images)[:, :, -4:, -8:].flatten(1)
         return self.head(self.one(features).relu() + self.other(features))
 
 
