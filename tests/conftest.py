@@ -82,6 +82,16 @@ def hydra() -> Iterator[None]:
 
 
 @pytest.fixture
+def composed(hydra: None) -> Callable:
+    """Compose and resolve a configuration like train.py."""
+    from records import command
+
+    from bvae.app import recorded
+
+    return lambda *overrides: recorded.resolved(command(*overrides))
+
+
+@pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], object]]]:
     """A folder on a disk of its own, and how to change its size."""
     folder = tmp_path / "disk"

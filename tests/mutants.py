@@ -178,8 +178,8 @@ class Source:
                 yield node, f"{function}({', '.join(arguments[:-1] + keywords)})"
         if isinstance(node.func, ast.Attribute) and node.func.attr in DROPPED and not arguments:
             yield node, self.text(node.func.value)
-        if function in ("sorted", "reversed", "abs", "set"):
-            yield node, f"list({arguments[0]})" if arguments and function != "abs" else f"({arguments[0]})"
+        if function in ("sorted", "reversed", "abs", "set") and arguments:
+            yield node, f"({arguments[0]})" if function == "abs" else f"list({arguments[0]})"
         if function.split(".")[-1] in ("sqrt", "log", "exp", "clip", "clamp") and arguments:
             yield node, f"({arguments[0]})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import warnings
 from pathlib import Path
@@ -22,18 +23,14 @@ from bvae.app.assemble import (
     for_images,
     loss_for_images,
     naming_the_size,
-    resumed_from,
-    same_shapes,
     scoring_of,
-    weights_of,
 )
 from bvae.app.errors import InputError, sentence
 from bvae.app.train import ends
 from bvae.checkpoints.files import AtomicCheckpointIO
 from bvae.data import ImagesDataModule
-from bvae.losses import Bernoulli, Beta, Gaussian
+from bvae.losses import Bernoulli
 from bvae.metrics import MutualInformationGap
-from bvae.training import Training
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +42,7 @@ def alone(monkeypatch):
 
 
 def test_a_run_is_made_of_what_its_configuration_says(tmp_path):
-    run = made(tmp_path)
+    run = made(tmp_path, note="${seed}")
     training, trainer = run.training, run.trainer
     assert tuple(training.model.encoder.image_shape) == SHAPE  # of the data
     assert (training.loss.beta, training.optimizer.keywords["lr"]) == (3.0, 0.5)
@@ -59,6 +56,7 @@ def test_a_run_is_made_of_what_its_configuration_says(tmp_path):
     for logger in trainer.loggers:
         assert logger.told["model"]["encoder"]["_target_"].endswith("Encoder")
         assert type(logger.told["model"]) is dict
+        assert logger.told["note"] == 5
     assert not run.interrupted
     run.trainer.callbacks.append(SimpleNamespace(signal=15))
     assert run.interrupted
@@ -74,10 +72,21 @@ def test_a_recorded_configurations_images_are_prepared_in_this_users_cache(tmp_p
     assert [folder.name for folder in prepared] == ["theirs", "mine", "theirs"]
 
 
-def test_a_seed_is_one_model(tmp_path):
+def test_a_seed_is_one_model(tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_SEED_WORKERS", raising=False)
     first, same, other = (made(tmp_path, seed=seed).training.state_dict() for seed in (5, 5, 6))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
+    assert os.environ["PL_SEED_WORKERS"] == "1"  # with which Lightning seeds the processes that load images
+
+
+def test_encoder_and_decoder_are_compiled_where_asked_for(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append((type(self), options)))
+    made(tmp_path)
+    assert compiled == []
+    made(tmp_path, compile="max-autotune")
+    assert compiled == [(Encoder, {"mode": "max-autotune"}), (Decoder, {"mode": "max-autotune"})]
 
 
 def test_a_callback_that_saves_has_its_folder_and_a_bar_of_its_own_is_the_only_one(tmp_path):
@@ -91,92 +100,6 @@ def test_a_callback_that_saves_has_its_folder_and_a_bar_of_its_own_is_the_only_o
     assert run.trainer.strategy.checkpoint_io.folders == {tmp_path / "checkpoints", tmp_path / "b"}
     assert run.trainer.progress_bar_callback is not None
     assert made(tmp_path).trainer.progress_bar_callback is None
-
-
-def checkpoint(path: Path, training: Training, step: int = 7) -> Path:
-    contents = {"state_dict": training.state_dict(), "global_step": step, "optimizer_states": [{}]}
-    training.on_save_checkpoint(contents)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(contents, path)
-    return path
-
-
-def other(latent_dim: int = 2, activation: nn.Module | None = None, loss: Beta | None = None) -> Training:
-    torch.manual_seed(99)
-    return Training(Encoder(latent_dim, SHAPE, activation), Decoder(latent_dim), loss or Beta())
-
-
-def test_a_run_begins_with_the_weights_of_another_but_goes_on_with_its_own(tmp_path):
-    source = checkpoint(tmp_path / "theirs" / "checkpoints" / "x.ckpt", other())
-    for named in (source, source.parents[1]):
-        begun = made(tmp_path / "new", init_from=str(named)).training.model.state_dict()
-        assert all(torch.equal(value, begun[name]) for name, value in other().model.state_dict().items())
-    checkpoint(tmp_path / "own" / "checkpoints" / "x.ckpt", other(), step=2)
-    run = made(tmp_path / "own", resumes=True, init_from="gone")
-    assert run.checkpoint == tmp_path / "own" / "checkpoints" / "x.ckpt"
-    assert run.trainer.loggers[0].options["name"].startswith("continuation of")
-    assert run.trainer.loggers[1].options == {}
-
-
-def test_weights_that_dont_fit_are_refused_with_the_reason(tmp_path):
-    model = other().model
-    source = checkpoint(tmp_path / "x.ckpt", other(loss=Beta(likelihood=Gaussian(0.3))))
-    taken = weights_of(source, model)
-    assert set(taken) == set(model.state_dict())  # but for the likelihood's own
-    said = {
-        checkpoint(tmp_path / "larger.ckpt", other(3)): "is a model of another architecture or latent size$",
-        checkpoint(
-            tmp_path / "tanh.ckpt", other(activation=nn.Tanh())
-        ): r"has the activation Tanh\(\) in its encoder, not ReLU",
-        tmp_path / "gone.ckpt": r"there is no such run or checkpoint; use init_from=outputs/…$",
-    }
-    (tmp_path / "text.ckpt").write_text("text")
-    said[tmp_path / "text.ckpt"] = r".*text\.ckpt is not a readable checkpoint"
-    for path, why in said.items():
-        with pytest.raises(ValueError, match=rf"^init_from={re.escape(str(path))}:? {why}"):
-            weights_of(path, model)
-
-
-def test_a_run_goes_on_from_the_newest_checkpoint_that_fits(tmp_path, capsys):
-    for name, step in (("a", 2), ("b", 4)):
-        path = checkpoint(tmp_path / "checkpoints" / f"{name}.ckpt", other(), step)
-    (tmp_path / "metrics.csv").write_text("step,train/loss\n" + "".join(f"{n},1\n" for n in range(8)))
-    cfg = configuration(tmp_path, trainer__max_steps=9)
-    assert resumed_from(cfg, other())[0] == path
-    assert capsys.readouterr().out == f"Resuming from step 4: {path}\n"
-    assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n0,1\n1,1\n2,1\n3,1\n"
-    for steps in (4, -1):
-        resumed_from(configuration(tmp_path, trainer__max_steps=steps), other())
-    with pytest.raises(ValueError, match=rf"^trainer\.max_steps=3 is behind {path}, step 4$"):
-        resumed_from(configuration(tmp_path, trainer__max_steps=3), other())
-    said = "is resumed with its own architecture and latent size: leave out"
-    with pytest.raises(ValueError, match=rf"^{tmp_path} {said} what changes the model$"):
-        resumed_from(cfg, other(3))
-    resume.changes[:] = ["seed=1", "model.latent_dim=3", "loss.width=5"]
-    with pytest.raises(ValueError, match=rf"{said} model\.latent_dim=3 loss\.width=5$"):
-        resumed_from(cfg, other(3))
-
-
-def test_only_the_first_process_rewinds_and_speaks(tmp_path, capsys, monkeypatch):
-    checkpoint(tmp_path / "checkpoints" / "a.ckpt", other(), 2)
-    (tmp_path / "metrics.csv").write_text("step,train/loss\n5,1\n")
-    monkeypatch.setattr(processes, "is_first", lambda: False)
-    resumed_from(configuration(tmp_path), other())
-    assert capsys.readouterr().out == ""
-    assert (tmp_path / "metrics.csv").read_text() == "step,train/loss\n5,1\n"
-
-
-def test_shapes_are_compared_by_name_and_by_part():
-    module = Decoder()
-    weights = dict(module.state_dict())
-    assert same_shapes(weights, module)
-    assert not same_shapes({**weights, "more": torch.ones(1)}, module)
-    assert not same_shapes({"linear.weight": weights["linear.weight"]}, module)
-    assert not same_shapes({**weights, "linear.bias": torch.ones(5)}, module)
-    training = other()
-    encoder = {name: value for name, value in training.state_dict().items() if name.startswith("model.encoder.")}
-    assert same_shapes(encoder, training, ("model.encoder.",))
-    assert not same_shapes(encoder, training, ("model.encoder.", "model.decoder."))
 
 
 # Parts for the images.

@@ -109,6 +109,16 @@ def test_a_run_is_resumed_with_the_loggers_that_it_had(hydra, tmp_path):
     assert take_changes([f"run={tmp_path}"]) == [f"run={tmp_path}"]
 
 
+def test_of_the_logging_nothing_comes_from_a_record_but_the_names(hydra, tmp_path):
+    leave(tmp_path, recorded.resolved(command("loss=beta", "seed=3", "logger=csv", "run_group=ours")), ["loss=beta"])
+    composed = command()
+    composed.logger.note = "${seed}"
+    cfg = resume.configuration_of(tmp_path, [], composed)
+    assert (cfg.seed, cfg.logger.note) == (3, 0)
+    assert (cfg.run_name, cfg.run_group) == ("conv beta loss=beta", "ours")
+    assert (cfg.logger.loggers.wandb.name, cfg.logger.loggers.wandb.group) == (cfg.run_name, "ours")
+
+
 def test_wandb_shows_the_choices_and_what_was_typed(hydra):
     cfg = command("loss=beta", "experiment=quick", "seed=3", "sweep=x", "overwrite=true", "hydra.verbose=true")
     assert own_overrides() == ["loss=beta", "experiment=quick", "seed=3"]

@@ -209,6 +209,11 @@ def turn(*units: int, shown: int = 0, classes: int = 1) -> Turn:
         ([unit(n, "colour", hue=0.2) for n in (0, 1)], (), "Found: none. In part: colour. Not found: kind, rotation."),
         ([unit(n, "rotation", turn=0.15) for n in (0, 1)], (), "Found: rotation. Not found: kind, colour."),
         (
+            [unit(n, "rotation", turn=share) for n, share in enumerate((0.1, 0.14, 0.11))],
+            (),
+            "Found: rotation. Not found: kind, colour.",
+        ),
+        (
             [unit(n, "rotation", turn=0.1) for n in range(3)],
             (),
             "Found: none. In part: rotation. Not found: kind, colour.",

@@ -134,6 +134,13 @@ def test_a_record_is_read_with_what_it_says(tmp_path):
         assert (found.status, found.overrides, bool(found.error)) == ("damaged", (), True), wrong
 
 
+def test_where_there_are_no_locks_a_run_goes_on_and_removes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "take_lock", lambda descriptor: None)
+    (tmp_path / ".a.host.1.partial").touch()  # of another process, perhaps
+    with alone_in(tmp_path):
+        assert (tmp_path / ".a.host.1.partial").exists()
+
+
 def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
     left = [tmp_path / folder / ".a.host.1.partial" for folder in (".", *jobs.FOLDERS, "elsewhere")]
     for path in left:

@@ -60,8 +60,8 @@ def test_the_commit_is_that_of_the_code_where_git_tracks_it(tmp_path, monkeypatc
 
     git("init", "-q")
     assert surroundings.commit() == ""
-    (tmp_path / "other").touch()
-    git("add", "other")
+    (package / "other").touch()
+    git("add", "src/bvae/other")
     git("commit", "-qm", "one")
     assert surroundings.commit() == ""  # an installed package in somebody's repository
     git("add", ".")

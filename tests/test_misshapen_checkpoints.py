@@ -88,10 +88,12 @@ def test_only_checkpoints_in_a_runs_own_folder_are_removed(tmp_path):
     for folder in (own, other, own / "deeper"):
         folder.mkdir(parents=True)
     (own / "out").symlink_to(other)
-    files = [own / "a.ckpt", own / "mine.txt", other / "x.ckpt", own / "deeper" / "b.ckpt"]
+    (tmp_path / "latest").symlink_to(own.parent)
+    files = [own / "a.ckpt", own / "mine.txt", other / "x.ckpt", own / "deeper" / "b.ckpt", own / "c.ckpt"]
     for path in files:
         path.touch()
     remover = AtomicCheckpointIO([own])
-    for path in (*files, own / ".." / ".." / "outside" / "x.ckpt", own / "out" / "x.ckpt", own / "gone.ckpt"):
+    seen = tmp_path / "latest" / "checkpoints" / "c.ckpt"  # in the same folder
+    for path in (*files[:4], seen, own / ".." / ".." / "outside" / "x.ckpt", own / "out" / "x.ckpt", own / "gone.ckpt"):
         remover.remove_checkpoint(path)
-    assert [path.exists() for path in files] == [False, True, True, True]
+    assert [path.exists() for path in files] == [False, True, True, True, False]

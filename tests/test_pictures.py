@@ -159,7 +159,13 @@ def test_a_mosaic_has_each_unit_at_its_place_with_a_heading(channels):
             assert np.array_equal(drawn[top : top + 16, left : left + 50, 0], np.asarray(written))
     assert pictures.mosaic(moving, TABLE)[0].size == (3 * 64 + 4, 64)  # five side by side, or fewer
     six = [LatentUnit(unit, 1.0, 0.0, False) for unit in range(6)]
-    assert pictures.mosaic(frames(6, 2, 20, 30), six)[0].size == (5 * 64 + 4, 2 * 60 + 4)
+    moving = frames(6, 2, 20, 30, channels)
+    sheet = pictures.mosaic(moving, six)[0]
+    assert sheet.size == (5 * 64 + 4, 2 * 60 + 4)
+    drawn = np.asarray(sheet).reshape(124, 324, channels)
+    for unit, left, top in ((4, 4 + 4 * 64, 4), (5, 4, 64)):
+        expected = moving[unit, 0].repeat(2, axis=0).repeat(2, axis=1)
+        assert np.array_equal(drawn[top + 16 : top + 56, left : left + 60], expected)
 
 
 def test_films_are_twice_as_large_and_play_for_ever(tmp_path):

@@ -103,6 +103,17 @@ def test_the_other_processes_are_launched_with_the_command_of_this_one_run(resum
     assert launched_to_resume() is None
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_the_processes_of_a_job_part_before_the_next_one_begins(grouped, hydra, monkeypatch):
+    parted = []
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: grouped)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: parted.append(len(sys.argv)))
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,1", "loss=beta"])
+    with own_command_line(["seed=1"], Path("/runs/1"), False):
+        assert parted == []
+    assert parted == [3] * grouped
+
+
 def test_a_command_line_keeps_the_folders_of_the_configuration(hydra, tmp_path, monkeypatch):
     searched = f"hydra.searchpath=[file://{tmp_path}]"
     hydra.overrides.hydra = ["hydra.verbose=true", searched]

@@ -73,6 +73,7 @@ class Unusual(nn.Module):
                 nn.MaxPool2d(2),
                 nn.ConvTranspose2d(4, 3, 3, 2, output_padding=1),
                 nn.ConvTranspose2d(3, 2, 2, 2, bias=False),
+                nn.ConvTranspose2d(2, 2, 4, 2, 1, output_padding=1),
             ),
         )
         self.one, self.other = nn.Linear(64, 8), nn.Linear(64, 8, bias=False)
@@ -80,7 +81,7 @@ class Unusual(nn.Module):
         self.head = Scaled()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.convolutions(images)[:, :, :4, :8].flatten(1)
+        features = self.convolutions(images)[:, :, -4:, -8:].flatten(1)
         return self.head(self.one(features).relu() + self.other(features))
 
 

@@ -104,6 +104,7 @@ def test_the_current_folder_is_searched_only_for_what_is_named_and_never_in_a_ru
     (here / "conf" / "own.yaml").write_text("_target_: mine.Loss\n")
     if not found:
         (tmp_path / "run" / ".hydra").mkdir()
+        (tmp_path / "run" / "checkpoints").mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(argparse.ArgumentParser, "error", _refuse)

@@ -74,6 +74,16 @@ def test_a_schedule_that_is_given_anew_goes_on_as_if_it_had_always_been(tmp_path
     constant = Rates()
     fit(Training(*parts(), ELBO(), partial(SGD, lr=0.7)), 5, tmp_path / "3.ckpt", callbacks=[constant])
     assert constant.seen == [0.7, 0.7]
+    dropped = Rates()
+    fit(Training(*parts(), ELBO(), sgd), 5, tmp_path / "3.ckpt", callbacks=[dropped])
+    assert dropped.seen == [1, 1]
+    fit(Training(*parts(), ELBO(), sgd), 3).save_checkpoint(tmp_path / "constant.ckpt")
+    added = Rates()
+    fit(Training(*parts(), ELBO(), sgd, harmonic), 5, tmp_path / "constant.ckpt", callbacks=[added])
+    assert added.seen == pytest.approx([1 / 4, 1 / 5])
+    unknown = Rates()  # whether it is another
+    fit(Training(*parts(), ELBO(), lambda ps: SGD(ps, lr=0.7), harmonic), 5, tmp_path / "3.ckpt", callbacks=[unknown])
+    assert unknown.seen == pytest.approx([1 / 4, 1 / 5])
 
 
 def noise(rank: int, step: int = 0, states=()) -> list[float]:

@@ -233,7 +233,8 @@ class Training(LightningModule):
                 f"the checkpoint's optimizer is {before} and this training's {now}, which can't go on with its state: "
                 "use the same, or begin another training with the weights of bvae.load(path)"
             )
-        if any(own[name] not in (None, saved[name]) for name in saved):
+        has_schedule, had_schedule = self.scheduler is not None, bool(checkpoint.get("lr_schedulers"))
+        if has_schedule != had_schedule or any(own[name] not in (None, saved[name]) for name in saved):
             self._retune(checkpoint)
 
     def _retune(self, checkpoint: dict[str, Any]) -> None:

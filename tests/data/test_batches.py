@@ -121,6 +121,8 @@ def test_the_images_held_out_are_the_first_of_an_order_that_no_epoch_has():
         rest = np.setdiff1d(np.arange(N), held_out)
         trained_on = flat(numbers(data.train_dataloader()))
         assert trained_on == np.random.default_rng((seed, 0)).permutation(rest).tolist()
+        data.trainer = SimpleNamespace(global_rank=0, world_size=1, fit_loop=SimpleNamespace(total_batch_idx=2))
+        assert flat(numbers(data.val_dataloader())) == held_out.tolist()  # from the first on, wherever the training is
 
 
 def test_without_images_held_out_there_is_nothing_to_validate_on():

@@ -135,9 +135,10 @@ def test_factors_may_be_stored_column_by_column_and_what_cant_be_read_is_not_pas
             ArrayFile(str(path))
 
 
-def test_a_note_in_a_file_does_no_harm(tmp_path):
+@pytest.mark.parametrize("name", ["images", "pixels"])
+def test_a_note_in_a_file_and_a_table_of_its_own_do_no_harm(name, tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["images"], file["description"] = PIXELS, "of my own"
+        file[name], file["description"], file["weights"] = PIXELS, "of my own", np.ones((6, 2))
     assert len(served(ArrayFile(str(tmp_path / "a.h5")), tmp_path / "cache")) == 6
 
 

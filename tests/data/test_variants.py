@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from multiprocessing import get_context
 
@@ -179,6 +180,19 @@ def test_the_generated_background_is_a_colourful_picture():
     assert picture.dtype == torch.uint8
     assert torch.equal(picture, ScreamDSprites(seed=5).picture)
     assert picture.float().std(dim=(1, 2)).min() > 30
+    for row, column in ((0, 0), (100, 95), (60, 120), (180, 250), (230, 60), (273, 349)):
+        x, y = column / 274, row / 274
+        for at_x, at_y, turn in ((0.35, 0.3, 4), (0.9, 0.65, -5), (0.2, 0.85, 3)):
+            distance, angle = math.dist((x, y), (at_x, at_y)), math.atan2(y - at_y, x - at_x)
+            angle += turn * math.exp(-12 * distance**2)
+            x, y = at_x + distance * math.cos(angle), at_y + distance * math.sin(angle)
+        band, coolness = 0.5 + 0.5 * math.sin(40 * (y + 0.06 * math.sin(7 * x))), 1 / (1 + math.exp(6 - 12 * y))
+        for channel, (light, dark, cool, deep) in enumerate(
+            ((0.98, 0.78, 0.3, 0.07), (0.72, 0.22, 0.62, 0.13), (0.22, 0.1, 0.7, 0.33))
+        ):
+            warm = band * light + (1 - band) * dark
+            colour = (1 - coolness) * warm + coolness * (band * cool + (1 - band) * deep)
+            assert picture[channel, row, column] == pytest.approx(255 * colour, abs=0.51)
 
 
 def test_any_kind_of_picture_serves_as_a_background(tmp_path):

@@ -52,6 +52,7 @@ def test_continuous_factors_have_a_linear_regression():
     assert found["infom"] > 0.9
     assert found["infoc"] > 0.9
     assert found["infoe"] == pytest.approx(1)
+    assert infomec(factors * [1, -3], factors + 1e10) == pytest.approx(found, abs=0.01)  # wherever they begin
     noise = rng.normal(scale=math.sqrt(1 / 12), size=(1_000, 1))
     halved = infomec(factors[:, :1] + noise, factors[:, :1])
     assert halved["infoe"] == pytest.approx(1 / 2, abs=0.05)  # as much noise as factor

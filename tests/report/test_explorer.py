@@ -292,7 +292,9 @@ def test_two_runs_are_explored_by_the_program(run, warm, tmp_path):
     job = warm.run([str(program), f"run={folder}", f"run2={folder}", "output_dir=mine"], tmp_path, environment())
     assert job.returncode == 0, job.stderr
     assert "Explorer: mine/explorer.html" in job.stdout
-    assert (tmp_path / "mine" / "explorer.html").read_text().count('class="blob"') == 3
+    page = (tmp_path / "mine" / "explorer.html").read_text()
+    assert page.count('class="blob"') == 3
+    assert f"({folder})" in page  # which tells runs of one title apart
     job = warm.run([str(program), "run2=nowhere", f"run={folder}"], tmp_path, environment())
     assert "run2=nowhere is not a run's folder" in job.stdout + job.stderr
 

@@ -226,7 +226,7 @@ def test_a_plot_is_svg_in_the_pages_colour_with_its_legend_beside_it():
     assert found.svg.startswith("<svg")
     assert INK not in found.svg
     assert "currentColor" in found.svg
-    assert "$x_1$ 50%" in found.svg  # text is text, and no formula
+    assert ">$x_1$ 50%</text>" in found.svg  # text is text, and no formula
     assert 'width="259.2pt" height="180pt"' in found.svg  # 3.6 by 2.5 inches of 72 points
     assert 'width="72pt" height="144pt"' in plot("", "", draw, size=(1, 2)).svg
     assert plot("", "", draw, legend[:1]).legend == ()  # one line needs none

@@ -155,6 +155,7 @@ def test_a_searchs_history_and_its_trials_in_parallel(maximizes, values, best, i
         *("1", "100", "conv", "mlp", "3", "3"),
         *(f"{low:g}", f"{high:g}"),
     ]
+    assert len(parallel.axes.get_yticks()) == 0  # each axis has numbers of its own
     ticks = [label.get_text() for label in parallel.axes.get_xticklabels()]
     assert ticks == ["gamma", "model", "lr", "MIG"]
     chosen = ", ".join(

@@ -78,7 +78,7 @@ def record(run: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
         own = hydra_of(run)["whole"]
     except (OSError, ValueError):  # it begins, or its record is damaged
         hydra = HydraConfig.get()
-        own = OmegaConf.to_container(hydra, enum_to_str=True)
+        own = OmegaConf.to_container(hydra)
         own["mode"], own["sweep"]["dir"] = "MULTIRUN" if in_sweep() else "RUN", hydra.sweep.dir
     own["overrides"]["task"] = list(overrides)
     for name, contents in (("config", cfg), ("hydra", {"hydra": own}), ("overrides", list(overrides))):

@@ -37,7 +37,7 @@ class StepCheckpoint(ModelCheckpoint):
     def _remove_older(self, trainer: Trainer) -> None:
         """Remove this callback's files but for the newest."""
         before, step, after = (self.filename or "").partition("{step}")
-        if self.monitor != "step" or self.mode != "max" or self.save_top_k < 1 or not step or "{" in before + after:
+        if self.monitor != "step" or self.mode != "max" or self.save_top_k < 1 or not step:
             return
         named = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}\.ckpt")
         found = [

@@ -69,7 +69,7 @@ class Cars3D(OfficialImages):
         for name, car in zip(names, blocks, strict=True):
             for view, image in enumerate(car):
                 images[view, ordered.index(name)] = resized(image).transpose(2, 0, 1)
-        return images.shape[0] * images.shape[1], in_blocks(images.reshape(-1, *self.shape))
+        return len(images) * len(names), in_blocks(images.reshape(-1, *self.shape))
 
     def load(self, folder: Path) -> None:
         """Memory-map the cache file, which tells how many cars there are."""

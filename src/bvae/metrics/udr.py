@@ -72,5 +72,5 @@ def _likeness(similarity: np.ndarray) -> float:
     for axis in (0, 1):
         sums = similarity.sum(axis=axis)
         largest = similarity.max(axis=axis)
-        parts.append(np.divide(largest**2, sums, out=np.zeros_like(sums), where=sums > 0))
+        parts.append(largest**2 / np.where(sums > 0, sums, 1.0))
     return float(np.concatenate(parts).mean())
