@@ -52,7 +52,7 @@ DEFAULTS = {
     FreeBits: {"beta": ((0, 1),), "free_nats": ((0, 0.1),), "concavity": ((0, 0),)},
     Paced: {
         **{"target_start": 0.3, "target_end": 12, "anneal_steps": 10_000},
-        **{"share_max": 0.1, "share_min": 0.01, "rate": 4e-4},
+        **{"share_max": 0.1, "share_min": 0.01, "rate": 2e-4},
     },
 }
 NETWORK = {"latent_dim": 10, "activation": None, "image_shape": (1, 64, 64)}

@@ -20,6 +20,7 @@ from bvae.data import cache
 from bvae.data.cached import CachedImages, warn_if_dark
 from bvae.data.frame import Frame
 from bvae.data.image_set import Card
+from bvae.data.labels import FILE, read_labels
 from bvae.data.pictures import GREY_MODES, ROOM, colours_of, converted, eight_bits, turn_upright
 from bvae.received import PICTURES, check_regular
 from bvae.terminal import progress, shown
@@ -39,7 +40,8 @@ class FolderImages(CachedImages):
     """The pictures below a folder, in the order of their paths: PNG, JPEG, WebP, TIFF and others, a GIF's first frame.
 
     They are turned as their EXIF data says, resized and cropped to the centre, and decoded once, in parallel, into a
-    cache file, which is made again when a file is added, removed or changed. What is transparent becomes white.
+    cache file, which is made again when a file is added, removed or changed. What is transparent becomes white. Their
+    factors are read from `labels.csv` in the folder, see `read_labels`, if it is there.
 
     Args:
         path: the folder. Links to folders are followed, to each folder once. Names that begin with a dot are left out,
@@ -100,7 +102,8 @@ class FolderImages(CachedImages):
             folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
             names = [name for name in names if not name.startswith(".") and name not in own]
             pictures = [name for name in names if name.lower().endswith(SUFFIXES)]
-            self._others.update(Path(name).suffix.lower() for name in set(names) - set(pictures))
+            read = {*pictures, *([FILE] if place == self.path else [])}
+            self._others.update(Path(name).suffix.lower() for name in set(names) - read)
             found += [str(inside / name) for name in pictures]
         if not found:
             raise ValueError(f"{self.path} holds no pictures: no file in it or below ends in {', '.join(SUFFIXES)}")
@@ -136,6 +139,9 @@ class FolderImages(CachedImages):
         super().load(folder)
         left_out = set(cache.read_found(self.cache_file(folder), "left_out"))
         self.names = [name for name in self.files if name not in left_out]
+        labels = self.path / FILE
+        if labels.is_file():
+            self._labels, self.factors = read_labels(labels, self.names)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:  # type: ignore[override]

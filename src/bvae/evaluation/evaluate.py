@@ -32,6 +32,7 @@ from bvae.model import VAE
 from bvae.received import intact
 from bvae.terminal import console, stage
 
+_FEWEST = 200  # images with all labels, of some without, below which what units share with labels is chance
 _SAMPLE = 1000  # images, over which a feature that is constant is dead, and of which a few are shown
 
 
@@ -148,7 +149,7 @@ def evaluate(
         factors=factors,
         table=table,
         scores=computed,
-        turns=turning(codes, factors) if final else (),
+        turns=turning(codes.labelled(), factors) if final else (),
         originals=originals,
         reconstructions=decoded,
         traversals=frames,
@@ -177,6 +178,9 @@ def units_of(vae: VAE, datamodule: LightningDataModule) -> list[LatentUnit]:
 
 
 def _factors(datamodule: LightningDataModule, codes: Codes) -> Factors | None:
+    labelled = codes.labelled()
+    if labelled is not codes and len(labelled.mean) < _FEWEST:
+        return None
     return getattr(datamodule, "factors", None) or named(codes.factors.numpy())
 
 

@@ -54,11 +54,12 @@ def examples(vae: VAE, images: Tensor, classes: np.ndarray, factors: Factors | N
 
 def _kinds(cost: Tensor, classes: np.ndarray, factors: Factors | None, n: int) -> Iterator[tuple[str, Tensor]]:
     columns = {name: classes[:, factors.names.index(name)] for name in factors.categories} if factors else {}
-    few = [name for name, column in columns.items() if 1 < len(np.unique(column)) <= _MOST_CLASSES]
+    values_of = {name: np.unique(column[~np.isnan(column)]).astype(int) for name, column in columns.items()}
+    few = [name for name, values in values_of.items() if 1 < len(values) <= _MOST_CLASSES]
     value_names, label = (factors.value_names, factors.label) if factors else ({}, str)
     for name in few[:1]:
         names = value_names.get(name)
-        for value in np.unique(columns[name]).tolist():
+        for value in values_of[name].tolist():
             title = names[value] if names else f"{label(name)} {value}"
             yield title, torch.from_numpy(np.flatnonzero(columns[name] == value))
     yield f"the worst of {len(cost):,}", cost.argsort(descending=True, stable=True)[:n]

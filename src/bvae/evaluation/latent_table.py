@@ -71,7 +71,8 @@ def latent_table(codes: Codes, factors: Factors | None, quoted: np.ndarray | Non
         factors: of the images, None without.
         quoted: (D,), the variances at the image that `factors.quoted` says.
     """
-    means, classes = codes.mean.numpy(), codes.factors.numpy()
+    labelled = codes.labelled()
+    means, classes = labelled.mean.numpy(), labelled.factors.numpy()
     share, given, share_given = np.empty((means.shape[1], 0)), "", None
     if factors is not None:
         whole = np.maximum(entropy(binned(classes)), 1e-12)

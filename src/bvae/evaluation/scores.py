@@ -104,7 +104,7 @@ def compute_scores(
 
     Args:
         metrics: by the names that their scores get; one of several scores names them itself.
-        codes: with the images' factors.
+        codes: with the images' factors. Scores that look at them are of the images whose factors are all known.
         show: say on the terminal which score is being computed.
     """
     terminal = console(quiet=not show)
@@ -114,7 +114,9 @@ def compute_scores(
         chosen = {name: metric for name, metric in chosen.items() if name not in left_out}
         if left_out:
             terminal.print(f"Left out, as the images have no factors: {', '.join(left_out)}", soft_wrap=True)
-    nothing, rare = _why_nothing(codes), _remark_on_rare_classes(codes.factors)
+    labelled = codes.labelled()
+    nothing = _why_nothing(codes) or ("" if len(labelled.mean) else "no image has all its labels")
+    rare = _remark_on_rare_classes(labelled.factors) if len(labelled.mean) else ""
     scores = []
     if chosen and not terminal.is_terminal:
         terminal.print(f"Scoring: {', '.join(chosen)} …", soft_wrap=True)
@@ -125,12 +127,13 @@ def compute_scores(
                 status.stop()  # it shows a bar of its own
             result: Any
             chance = None
+            scored = labelled if metric.looks_at_factors else codes
             try:
                 if metric.looks_at_factors and nothing:
                     raise ValueError(nothing)
-                chance = metric.chance(codes)
-                result, protocol = metric.score(codes), metric.protocol(len(codes.mean))
-                remarks = (metric.remark(codes), rare if metric.looks_at_factors else "")
+                chance = metric.chance(scored)
+                result, protocol = metric.score(scored), metric.protocol(len(scored.mean))
+                remarks = (metric.remark(scored), rare if metric.looks_at_factors else "")
                 protocol = "; ".join(filter(None, (protocol, *remarks)))
             except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
                 chance = None
@@ -141,7 +144,7 @@ def compute_scores(
         for key, value in values.items():
             value = value.item() if hasattr(value, "item") else value
             by_chance = chance.get(key) if isinstance(chance, dict) else chance
-            n, better = len(codes.mean), metric.higher_is_better
+            n, better = len(scored.mean), metric.higher_is_better
             scores.append(Score(key, value, protocol, n, metric.seed, seconds, better, by_chance))
     return scores
 

@@ -24,10 +24,10 @@ class Paced(Loss):
     R = log p(x|x) − log p(x|x̄), measured on the first batches. So the same shares serve few pixels and many, binary,
     grey and coloured ones.
 
-    With e = (KL − target) / max(1, target / 4), where KL is a moving average over the batches, each step adds
-    rate·max(e, −1) to the logarithm of the share if e is negative, and rate·min(10·e, 60) if it isn't. So pressure is
-    released slowly, as in `Annealed`, and comes back fast when the code takes in more than it should. The target rises
-    by (target_end − target_start) / anneal_steps a step while the KL is at most 0.3 nats behind it: it waits for units
+    With e = KL − target in nats, where KL is a moving average over the batches, each step adds rate·max(e / 0.3, −1) to
+    the logarithm of the share if e is negative, and rate·min(10·e, 60) if it isn't. So pressure is released slowly, as
+    in `Annealed`, and comes back fast when the code takes in more than it should. The target rises by
+    (target_end − target_start) / anneal_steps a step while the KL is at most 0.3 nats behind it: it waits for units
     that open late.
 
     The controller is in the spirit of ControlVAE, see `Control`, whose β is in nats, starts at its least and follows a
@@ -59,7 +59,7 @@ class Paced(Loss):
         anneal_steps: int = 10_000,
         share_max: float = 0.1,
         share_min: float = 0.01,
-        rate: float = 4e-4,
+        rate: float = 2e-4,
         likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__(likelihood)
@@ -103,7 +103,7 @@ class Paced(Loss):
         keeps_up = self.kl > self.target - _LAG
         rise = (self.target_end - self.target_start) / self.anneal_steps * keeps_up
         self.target.copy_((self.target + rise).clamp(max=max(self.target_start, self.target_end)))
-        error = (self.kl - self.target) / (self.target / 4).clamp(min=1)
-        change = torch.where(error < 0, error.clamp(min=-1), (_RISE * error).clamp(max=_FASTEST_RISE))
+        error = self.kl - self.target
+        change = torch.where(error < 0, (error / _LAG).clamp(min=-1), (_RISE * error).clamp(max=_FASTEST_RISE))
         share = self.log_share + self.rate * change
         self.log_share.copy_(share.clamp(math.log(self.share_min), math.log(self.share_max)))

@@ -27,6 +27,16 @@ class Codes(NamedTuple):
     log_variance: Tensor | None  # (N, D); None for codes that aren't a posterior's
     factors: Tensor  # (N, K), int for classes or float for continuous ones; K is 0 where there are none
 
+    def labelled(self) -> Codes:
+        """Take the rows whose factors are all known, none of them NaN: these codes themselves if all are."""
+        if not self.factors.is_floating_point() or not self.factors.isnan().any():
+            return self
+        known = ~self.factors.isnan().any(dim=1)
+        factors = self.factors[known]
+        is_whole = bool((factors == factors.round()).all())
+        log_variance = None if self.log_variance is None else self.log_variance[known]
+        return Codes(self.mean[known], log_variance, factors.long() if is_whole else factors)
+
     def sizes(self) -> list[int]:
         """Count the values of each factor, of those that vary."""
         found = [len(factor.unique()) for factor in self.factors.T]

@@ -61,6 +61,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
     if found.likelihood and "loss.likelihood" in settings:
         settings["loss.likelihood"] = found.likelihood  # chosen by the images
     codes = found.codes
+    labelled = codes.labelled()
     means = codes.mean.double().numpy()
     latents = codes.sample(seed=0).double().numpy() if codes.log_variance is not None else None
     path = folder / "report.html"
@@ -96,7 +97,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         samples=[strip(row) for row in np.split(found.samples, 2)] if found.samples is not None else [],
         histograms={unit: figures.histogram(latents[:, unit]) for unit in active} if latents is not None else {},
         responses={
-            unit: figures.responses(means[:, unit], codes.factors.numpy(), found.factors)
+            unit: figures.responses(labelled.mean[:, unit].double().numpy(), labelled.factors.numpy(), found.factors)
             for unit in active
             if found.factors
         },
