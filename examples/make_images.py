@@ -30,13 +30,14 @@ Picture = tuple[str, Image.Image, dict[str, Any]]  # its name, and what is known
 def letters(size: int, n: int, seed: int) -> Iterator[Picture]:
     """Draw the letters of as many installed fonts as make n pictures, each font once, in the order of their names."""
     listed = subprocess.run(["fc-list", ":lang=en", "file"], capture_output=True, text=True, check=True).stdout
-    for font in sorted({line.partition(":")[0] for line in listed.splitlines()})[: n // len(ascii_lowercase) or None]:
+    fonts = {Path(font).stem: font for font in sorted(line.partition(":")[0] for line in listed.splitlines())}
+    for name, font in sorted(fonts.items())[: n // len(ascii_lowercase) or None]:
         drawn = {letter: _letter(letter, font, size) for letter in ascii_lowercase}
         if None in drawn.values() or len({np.asarray(image).tobytes() for image in drawn.values()}) < len(drawn) - 2:
             continue  # a font of symbols
         for letter, image in drawn.items():
             if image is not None:
-                yield f"{Path(font).stem}/{letter}.png", image, {"letter": letter}
+                yield f"{name}/{letter}.png", image, {"letter": letter}
 
 
 def _letter(letter: str, font: str, size: int) -> Image.Image | None:
