@@ -15,7 +15,7 @@ from torch import nn
 from bvae.callbacks import GracefulInterrupt, StepCheckpoint, WakeIdleUnits
 from bvae.checkpoints.files import _is_intact, newest
 from bvae.data import DSpritesDataModule
-from bvae.data.datamodule import Batches
+from bvae.data.batches import Batches
 from bvae.losses import Beta, Control, Factor, Loss
 from bvae.training import Training
 

@@ -15,7 +15,7 @@ from runs import offline_runs, run_folder
 
 from bvae.app import processes, resume
 from bvae.data import DSpritesDataModule
-from bvae.data.datamodule import Batches
+from bvae.data.batches import Batches
 
 RUN = (
     "trainer.max_steps=60",

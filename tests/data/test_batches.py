@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bvae.data import ArrayImages, ImagesDataModule
-from bvae.data.datamodule import Batches, Numbers, Positions
+from bvae.data.batches import Batches, Numbers, Positions
 
 N = 23
 PIXELS = np.arange(N, dtype=np.uint8)[:, None, None].repeat(2, axis=1).repeat(2, axis=2) + 10  # image n is n + 10

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from bvae.architectures import ConvDecoder, ConvEncoder
 from bvae.checks import OtherImages
 from bvae.data import ArrayImages, DSpritesDataModule, ImagesDataModule, render
-from bvae.data.datamodule import Batches
+from bvae.data.batches import Batches
 from bvae.data.dsprites.image_set import DSprites, unpack
 from bvae.losses import ELBO
 from bvae.model import WrongImages
