@@ -67,7 +67,9 @@ def test_a_finished_run_is_not_trained_again(begins, tmp_path, capsys):
     begins("seed=3")
     assert begins("seed=3") is None
     assert capsys.readouterr().out == f"Finished before, in {tmp_path}\n"
-    assert begins("seed=3", "overwrite=true").resumes is False
+    found = begins("seed=3", "overwrite=true")
+    assert found.resumes is False
+    assert found.argv == ["logger=none", "seed=3", "hydra.mode=RUN"]  # what other processes are launched with
 
 
 def test_a_stopped_run_goes_on_and_keeps_its_record_until_it_does(begins, tmp_path):
