@@ -59,6 +59,12 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     assert (described["run_group"], described["display_name"]) == (trained["id"], "mine")
     logged = history(wandb_records(wandb_run))
     assert logged["trainer/global_step"][-1] == 6
+    assert logged["scores/total_correlation"] == [total_correlation]
+    config = {}
+    for record in wandb_records(wandb_run):
+        config |= record.get("config", {}).get("update", {})
+    assert config["evaluated"] == str(copy)
+    assert "${" not in json.dumps(config["metrics"])
     assert logged["report._type"] == ["html-file"]
     assert described["job_type"] == "evaluation"
 
