@@ -13,6 +13,7 @@ from records import command, ended, leave
 
 from bvae.app import errors, processes, recorded, resume
 from bvae.app import train as app
+from bvae.app.errors import InputError
 from bvae.app.train import main
 from bvae.runs.job import alone_in, read
 
@@ -125,3 +126,22 @@ def test_what_cant_begin_is_said(begins, tmp_path, caplog):
         begins(output=tmp_path / "b")
     assert caplog.messages == [f"another process is at work in {tmp_path / 'b'}: type another hydra.run.dir"]
     assert [path.name for path in (tmp_path / "b").iterdir()] == [".lock"]
+
+
+def test_a_commands_words_are_looked_at_before_hydra_reads_them(monkeypatch):
+    taken = {}
+    monkeypatch.setattr(app, "run_app", lambda main, prepare, finish: taken.update(prepare=prepare, finish=finish))
+    app.run()
+    assert taken["finish"] is app.compare_jobs
+    words = ["model/activation=relu", "model.encoder.activation.negative_slope=0.2"]
+    assert taken["prepare"](words) == words
+    assert taken["prepare"](["run=a", "seed=1", "logger=csv"]) == ["run=a", "logger=csv"]
+    with pytest.raises(InputError, match=r"^sweep=a resumes a sweep: put -m before it$"):
+        taken["prepare"](["sweep=a"])
+    with pytest.raises(InputError) as caught:
+        taken["prepare"](["model.activation.negative_slope=0.2"])
+    assert str(caught.value) == (
+        "model.activation.negative_slope=0.2 would change nothing, as encoder and decoder have an activation each: use "
+        "model.encoder.activation.negative_slope=0.2 model.decoder.activation.negative_slope=0.2"
+    )
+    resume.changes.clear()
