@@ -159,7 +159,7 @@ def test_a_sweep_in_a_folder_of_links_is_refused(sweep_folder, tmp_path, monkeyp
     assert caught.value.code.startswith(f"train.py: {tmp_path / '0'} is a link that leads out of {tmp_path}")
     assert sweep_folder.path is None
     (tmp_path / "0").unlink()
-    started(tmp_path)
+    started(tmp_path, "loss=beta")
     assert (sweep_folder.path, sweep_folder.study) == (tmp_path, None)
     begun(tmp_path / "torn", ["seed=0,1"])
     (tmp_path / "torn" / "0").mkdir()

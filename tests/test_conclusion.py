@@ -161,6 +161,28 @@ def test_what_fails_before_a_resumed_training_has_begun_is_its_checkpoints_fault
 
 
 @pytest.mark.parametrize(
+    ("error", "compiles", "ends_with", "said"),
+    [
+        (
+            OSError(28, "No space left"),
+            None,
+            InputError,
+            r"^the disk is full: .*; once there is room, .* resumes the run$",
+        ),
+        (OSError(13, "not yours"), None, PermissionError, "not yours"),
+        (RuntimeError("no C++ compiler"), "max", InputError, r"^compile=max needs a C\+\+ compiler: install g\+\+, "),
+        (RuntimeError("no C++ compiler"), None, RuntimeError, r"^no C\+\+ compiler$"),
+        (RuntimeError("no room"), "max", RuntimeError, "^no room$"),
+    ],
+    ids=str,
+)
+def test_what_a_person_can_mend_is_said_in_a_sentence(error, compiles, ends_with, said, tmp_path):
+    run = SimpleNamespace(output=tmp_path, checkpoint=None)
+    with pytest.raises(ends_with, match=said), ends(run, OmegaConf.create({"compile": compiles})):
+        raise error
+
+
+@pytest.mark.parametrize(
     ("why", "said"),
     [
         ("`Quiet` needs a GPU.", "callbacks.a: `Quiet` needs a GPU: leave the callback out with callbacks.a=null"),

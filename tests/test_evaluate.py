@@ -34,12 +34,14 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     before = {name: (copy / name).read_bytes() for name in ("metrics.csv", ".hydra/config.yaml", "latents.csv")}
     (copy / "scores.json").unlink()
     (copy / "report.html").unlink()
+    (copy / "explorer.html").unlink()
     job = evaluate(tmp_path, f"run={copy}", "metrics=default", WANDB_NAME="mine")
     assert job.returncode == 0, job.stderr
     for title in ("Latent units", "Scores", "Burda et al. 2016"):
         assert title in job.stdout
     assert run_folder(job.stdout) == copy
     assert (copy / "report.html").is_file()
+    assert (copy / "explorer.html").is_file()
     # The same images, whose number and cache the run's configuration names, give the same numbers.
     assert {name: (copy / name).read_bytes() for name in before} == before
     written = json.loads((copy / "scores.json").read_text())
@@ -59,6 +61,12 @@ def test_a_finished_run_is_scored_again_in_its_folder(run, copy, evaluate, tmp_p
     assert (described["run_group"], described["display_name"]) == (trained["id"], "mine")
     logged = history(wandb_records(wandb_run))
     assert logged["trainer/global_step"][-1] == 6
+    assert logged["scores/total_correlation"] == [total_correlation]
+    config = {}
+    for record in wandb_records(wandb_run):
+        config |= record.get("config", {}).get("update", {})
+    assert config["evaluated"] == str(copy)
+    assert "${" not in json.dumps(config["metrics"])
     assert logged["report._type"] == ["html-file"]
     assert described["job_type"] == "evaluation"
 
@@ -91,7 +99,7 @@ def test_a_published_checkpoint_is_scored_in_a_folder_of_its_own(cache_dir, eval
     job = evaluate(tmp_path, "checkpoint=model.pt", "metrics=default", "logger=none", *data)
     assert job.returncode == 0, job.stderr
     (folder,) = (tmp_path / "evaluations").glob("*/*")
-    for name in ("report.html", "scores.json", "traversals.gif", "latents.csv"):
+    for name in ("report.html", "explorer.html", "scores.json", "traversals.gif", "latents.csv"):
         assert (folder / name).is_file()
     assert not (tmp_path / "wandb").exists()
 

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from assembled import SHAPE, Decoder, Encoder, configuration, made
+from lightning.pytorch.callbacks import EarlyStopping
+from records import ended
 from torch import nn
 
 from bvae.app import processes, resume
-from bvae.app.assemble import (
-    resumed_from,
-    same_shapes,
-    weights_of,
-)
+from bvae.app.assemble import resumed_from, same_shapes, weights_of
 from bvae.losses import Beta, Gaussian
 from bvae.training import Training
 
@@ -112,3 +110,14 @@ def test_shapes_are_compared_by_name_and_by_part():
     encoder = {name: value for name, value in training.state_dict().items() if name.startswith("model.encoder.")}
     assert same_shapes(encoder, training, ("model.encoder.",))
     assert not same_shapes(encoder, training, ("model.encoder.", "model.decoder."))
+
+
+def test_what_ended_a_finished_run_counts_anew_where_it_is_resumed(tmp_path):
+    stops = {"stop": {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "train/loss"}}
+    checkpoint(tmp_path / "checkpoints" / "x.ckpt", other(), step=2)
+    for status, count in (("finished", 0), ("stopped", 7)):
+        ended(tmp_path, status)
+        run = made(tmp_path, resumes=True, callbacks=stops)
+        (stop,) = (callback for callback in run.trainer.callbacks if isinstance(callback, EarlyStopping))
+        stop.load_state_dict(stop.state_dict() | {"wait_count": 7})
+        assert stop.wait_count == count

@@ -154,10 +154,12 @@ def test_a_folder_that_would_have_something_called_is_refused_unless_it_is_typed
     leave(tmp_path, cfg, [])
     composed()
     typed = "callbacks.pictures._target_=os.system"
-    with pytest.raises(
-        InputError, match=f"names {typed}, which no file of .*: where you trust it, add {typed} to the command"
-    ):
-        resume.configuration_of(tmp_path, [], command())
+    for others in ([], ["++optimizer.note=os.system"]):
+        with pytest.raises(
+            InputError, match=f"names {typed}, which no file of .*: where you trust it, add {typed} to the command"
+        ):
+            resume.configuration_of(tmp_path, others, command())
+        composed()
     assert resume.configuration_of(tmp_path, [typed], command()).callbacks == cfg.callbacks
 
 

@@ -123,11 +123,13 @@ def test_while_a_model_trains_little_is_written_and_nothing_is_said(tmp_path, ca
         sample={"active_units": metrics.ActiveUnits()},
         every_image={"varying": metrics.ActiveUnits(), "other": metrics.ActiveUnits()},
     )
-    found = evaluate(tiny_vae(SHAPE, log_variance=-1.0), data, tmp_path / "new" / "folder", scoring, final=False)
+    vae = tiny_vae(SHAPE, log_variance=-1.0, shift=0.25)
+    found = evaluate(vae, data, tmp_path / "new" / "folder", scoring, final=False)
     assert [(score.name, score.n) for score in found.scores] == [("active_units", 40)]
     assert (found.gif, found.samples, found.terms, list(found.examples), list(found.turns)) == (None, None, {}, [], [])
     assert found.source == {}
-    assert np.array_equal(drawn[0][0], byte(data.parts[0][:12]).reshape(12, 2, 2, 1))  # twelve are drawn by default
+    for drawn_as, shift in zip(drawn[0], (0, 0.25), strict=True):  # twelve are drawn by default
+        assert np.array_equal(drawn_as, byte(data.parts[0][:12] + shift).reshape(12, 2, 2, 1))
     written = sorted(path.name for path in (tmp_path / "new" / "folder").iterdir())
     assert written == ["latents.csv", "reconstructions.png", "traversals.png"]
     assert capsys.readouterr().out == ""

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import os
 import sys
+from threading import Thread
 
 import pytest
 
-from bvae.loggers import WandbRun, wandb_run_of
+from bvae.loggers import WandbRun, finish_wandb, wandb_run_of
 from bvae.loggers import wandb as own
 
 
@@ -95,6 +96,18 @@ def test_home_folders_that_cant_be_written_are_replaced_for_wandb(tmp_path, monk
     monkeypatch.setattr(own, "_takes_files", lambda folder: False)
     assert "WANDB_CONFIG_DIR" not in left()  # settings that are there are read
     assert not own._takes_files(tmp_path / "none" / "x")
+
+
+def test_a_run_of_a_thread_is_one_beside_others(tmp_path):
+    finish_wandb(0)  # what another test may have left
+    alone, beside = (WandbRun(str(tmp_path), mode="disabled") for _ in range(2))
+    assert alone.experiment.disabled
+    thread = Thread(target=lambda: beside.experiment)
+    thread.start()
+    thread.join()
+    assert "reinit" not in alone._wandb_init
+    assert beside._wandb_init["reinit"] == "create_new"
+    assert finish_wandb(0) == []
 
 
 def test_how_a_wandb_run_is_asked_for(tmp_path):

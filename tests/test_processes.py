@@ -217,12 +217,20 @@ def test_a_process_of_a_pool_is_beside_others(monkeypatch):
     assert interrupts.is_beside()
 
 
+def waits() -> None:
+    """Wait for SIGTERM, but not for ever."""
+    end = time.monotonic() + 15
+    while interrupts.asked() != signal.SIGTERM:
+        if time.monotonic() > end:
+            sys.exit(1)
+        time.sleep(0.01)
+
+
 def hands_on() -> str:
     """Hand SIGTERM on to a process, and say how both got it."""
     interrupts.hand_on()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    ends = lambda: [time.sleep(0.01) for _ in iter(interrupts.asked, signal.SIGTERM)]  # noqa: E731
-    child = multiprocessing.get_context("fork").Process(target=ends)
+    child = multiprocessing.get_context("fork").Process(target=waits)
     child.start()
     os.kill(os.getpid(), signal.SIGTERM)
     end = time.monotonic() + 20

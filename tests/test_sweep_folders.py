@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ TYPED = ["loss.gamma=100,1000", "seed=0,1"]
 
 
 def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
-    begun(tmp_path / "2026-01-01" / "10-00-00", TYPED)
+    older = begun(tmp_path / "2026-01-01" / "10-00-00", TYPED)
     newest = begun(tmp_path / "2026-01-02" / "09-00-00", [*TYPED, "sweep=resume"])
     begun(tmp_path / "2026-01-03" / "09-00-00", ["seed=0,1"])
     command = ["-m", *TYPED, "sweep=resume"]
@@ -30,6 +31,8 @@ def test_resume_takes_the_newest_sweep_that_was_typed_alike(tmp_path):
     assert find_sweep(more, tmp_path) == [*more[:3], *found, *more[4:]]
     (begun(tmp_path / "torn", TYPED) / "multirun.yaml").write_text("")
     assert find_sweep(command, tmp_path) == [*command, f"hydra.sweep.dir={newest}"]
+    os.utime(newest / "multirun.yaml", (0, 0))  # by when it was begun, whatever it is called
+    assert find_sweep(command, tmp_path) == [*command, f"hydra.sweep.dir={older}"]
 
 
 def test_other_commands_stay_as_they_are(tmp_path):
@@ -61,6 +64,7 @@ def test_a_search_of_other_overrides_is_another_study():
     first = study("experiment=quick", "loss=capacity")
     assert first.startswith("hydra.sweeper.study_name=bvae-")
     assert study("loss=capacity", "experiment=quick", "hydra.sweeper.n_trials=50", "hydra.sweeper.n_jobs=2") == first
+    assert study("experiment=quick", "loss=capacity", "-m") == first
     others = {
         study("experiment=quick", "loss=beta"),
         study("experiment=quick", "loss=capacity", "trainer.max_steps=9"),

@@ -50,7 +50,7 @@ def quiet(monkeypatch):
 
 @pytest.mark.parametrize(("most", "groups"), [(2, ["ac", "e", "b", "d", "f"]), (64, ["ace", "b", "d", "f"])])
 def test_jobs_are_grouped_by_their_kind_and_returned_in_their_order(monkeypatch, quiet, tmp_path, most, groups):
-    ran = []
+    ran, numbers = [], []
 
     class Recorded:
         def __init__(self, launcher, configs):
@@ -59,6 +59,7 @@ def test_jobs_are_grouped_by_their_kind_and_returned_in_their_order(monkeypatch,
         def __call__(self):
             words = [config.hydra.overrides.task[0] for config in self.configs]
             ran.append("".join(words))
+            numbers.extend(config.hydra.job.num for config in self.configs)
             assert all(config.hydra.job.id == config.hydra.job.num for config in self.configs)
             return [(config.hydra.job.num, word) for config, word in zip(self.configs, words, strict=True)]
 
@@ -69,6 +70,7 @@ def test_jobs_are_grouped_by_their_kind_and_returned_in_their_order(monkeypatch,
     returned = launch(launcher, [[word] for word in "abcdef"], 10)
     assert returned == list("abcdef")
     assert ran == groups
+    assert sorted(numbers) == [10, 11, 12, 13, 14, 15]
     assert launch(launcher, [["f"]], 3) == ["f"]  # into the same folder
     assert (tmp_path / "of" / "a" / "sweep").is_dir()
     assert quiet == ["globals", (None, False)] * 2

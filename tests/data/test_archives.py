@@ -75,6 +75,8 @@ def test_other_libraries_find_the_official_npz(npz):
     assert classes[-1].tolist() == [0, 2, 5, 39, 31, 31]
     assert values[-1].tolist() == [1, 3, 1, 2 * np.pi, 1, 1]
     assert values[0].tolist() == [1, 1, 0.5, 0, 0, 0]
+    with zipfile.ZipFile(npz) as archive:  # some 30 MB, which would be 3 GB
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_DEFLATED}
 
 
 @pytest.mark.parametrize("encoding", ["bytes", "latin1", "ASCII"])

@@ -63,6 +63,8 @@ def test_bytes_are_of_255_where_any_is_over_1_and_floats_are_as_they_are(blocks,
     assert images.decode(images[np.arange(2)][0]).dtype == torch.float32
     about = cache.read_about(images.cache_file(tmp_path))
     assert (about["maximum"], about["count"], about["source"]) == (max(map(max, blocks)), 4, "here")
+    with pytest.raises(RuntimeError, match="Own isn't loaded"):
+        _ = pickle.loads(pickle.dumps(Own(*blocks, dtype=dtype))).images
     again = pickle.loads(pickle.dumps(images))
     assert again.decode(again[np.array([2, 1])][0])[:, 0, 0, 0].tolist() == pytest.approx([expected[2], expected[1]])
 

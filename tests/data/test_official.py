@@ -168,6 +168,7 @@ BAD = {
         lambda f: files.shapes3d(f / "x.h5", PICTURES[..., :1], np.zeros((4, 6))),
         r"'images' must be uint8 of shape \(N, 64, 64, 3\), got uint8 \(4, 64, 64, 1\)",
     ),
+    "empty": (MPI3D, lambda f: saved(f / "x.npz", images=PICTURES[:0]), r"must be uint8 .* got uint8 \(0, 64, 64, 3\)"),
     "dtype": (MPI3D, lambda f: files.mpi3d(f / "x.npz", PICTURES / 255), "must be uint8 .* got float64"),
     "key": (MPI3D, lambda f: saved(f / "x.npz", imgs=PICTURES), "the key 'images' is missing, it has imgs"),
     "pickled": (MPI3D, lambda f: saved(f / "x.npz", images=np.array([{}])), "'images' must be a plain array"),

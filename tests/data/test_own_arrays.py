@@ -7,6 +7,7 @@ import re
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from bvae.data import ArrayFile, ArrayImages, ImagesDataModule
 
@@ -118,6 +119,7 @@ def test_factors_may_be_stored_column_by_column_and_what_cant_be_read_is_not_pas
     images = ArrayFile(str(path))
     served(images, tmp_path / "cache")
     assert np.array_equal(images[np.arange(6)][1], FACTORS)
+    assert images[np.arange(6)][1].dtype == torch.int64  # classes
     masks = np.zeros((6, 32, 32), np.uint8)
     for arrays, what in (
         (

@@ -132,6 +132,7 @@ def test_a_histogram_is_a_density_beside_the_normal_one():
     assert found.alt == f"mean −{abs(mean):.2f}, deviation {deviation:.2f}, 25% beyond ±4"
     assert found.size == (2.4, 1.3)
     assert figures.histogram(np.zeros(9)).alt == "mean +0.00, deviation 0.00"
+    assert "beyond" not in figures.histogram(np.array([-3.9, 3.9])).alt  # in the first bin and the last
     rare = np.zeros(1_000)
     rare[:5] = 9
     assert figures.histogram(rare).alt.endswith(", 0% beyond ±4")  # half a percent is said, less isn't
