@@ -42,9 +42,9 @@ def test_a_units_variance_and_kl_are_means_over_the_images():
 
 
 def test_units_stand_by_their_kl_and_without_posteriors_by_what_they_tell():
-    factors = grid(4, 5)
+    factors = grid(4, 5, times=50)  # as many images as nothing is subtracted from
     a, b = factors.T
-    means = np.stack((a // 2, np.zeros(20), -b, a == 0), axis=1).astype(float)
+    means = np.stack((a // 2, np.zeros(1000), -b, a == 0), axis=1).astype(float)
     table = latent_table(codes_of(means, factors), PLAIN)
     assert [row.unit for row in table] == [2, 0, 3, 1]
     # Half of two bits; all; and the entropy of a quarter over two bits.
@@ -61,7 +61,7 @@ def test_units_stand_by_their_kl_and_without_posteriors_by_what_they_tell():
     assert table[0].correlation == pytest.approx(-1)
     assert (table[3].correlation, table[3].name, table[3].active) == (0, "", False)
     assert all(math.isnan(row.variance) and math.isnan(row.kl) for row in table)
-    log_variances = np.log(np.tile([0.5, 0.1, 0.9, 0.3], (20, 1)))
+    log_variances = np.log(np.tile([0.5, 0.1, 0.9, 0.3], (1000, 1)))
     by_kl = latent_table(codes_of(means * 0, factors, log_variances), PLAIN, np.array([1.0, 2.0, 3.0, 4.0]))
     assert [row.unit for row in by_kl] == [1, 3, 0, 2]
     assert [row.variance_at_picture for row in by_kl] == [2, 4, 1, 3]

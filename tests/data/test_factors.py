@@ -192,3 +192,13 @@ def test_a_card_is_printed_with_the_number_of_images_and_each_factors_size():
     for kind, name in ((DSprites, "dsprites"), (Shapes3D, "shapes3d"), (MPI3D, "mpi3d"), (SmallNORB, "smallnorb")):
         assert kind.card.name == name
         assert f"images    {SETS[kind][2]:,}\n" in card_of(name)
+
+
+def test_some_factors_keep_their_names_and_kinds():
+    kinds = {"positions": ("x", "y"), "angles": ("turn",), "closed_angles": ("turn",), "categories": ("kind",)}
+    labels, values = {"turn": "rotation", "x": "left"}, {"kind": ("disc", "bar")}
+    factors = FactorGrid(("kind", "x", "turn", "y"), (2, 3, 4, 5), values, labels, **kinds)
+    found = factors.chosen([3, 0])
+    assert found == Factors(("y", "kind"), (5, 2), values, {}, positions=("y",), categories=("kind",))
+    assert type(found) is Factors  # no longer one image of each combination
+    assert factors.chosen([2]).closed_angles == ("turn",)

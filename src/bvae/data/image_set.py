@@ -39,6 +39,18 @@ class Factors:
         """Call a factor what people do."""
         return self.labels.get(name, name)
 
+    def chosen(self, kept: Sequence[int]) -> Factors:
+        """Take the factors at these places."""
+        names = tuple(self.names[k] for k in kept)
+        kinds = ("positions", "angles", "closed_angles", "categories")
+        return Factors(
+            names,
+            tuple(self.sizes[k] for k in kept),
+            {name: values for name, values in self.value_names.items() if name in names},
+            {name: label for name, label in self.labels.items() if name in names},
+            **{kind: tuple(name for name in getattr(self, kind) if name in names) for kind in kinds},
+        )
+
     def steps_around(self, angle: str) -> int:
         """Count the steps from class to class that make a whole turn."""
         return self.sizes[self.names.index(angle)] - (angle in self.closed_angles)

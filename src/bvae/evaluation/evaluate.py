@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
@@ -25,6 +26,7 @@ from bvae.evaluation.finding import finding
 from bvae.evaluation.latent_table import LatentUnit, latent_table
 from bvae.evaluation.names import named_by, read_names
 from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
+from bvae.evaluation.shares import FEWEST, known_by_enough
 from bvae.evaluation.turning import Turn, turning
 from bvae.files import atomic_write
 from bvae.metrics import Codes, CodesMetric, check
@@ -32,7 +34,7 @@ from bvae.model import VAE
 from bvae.received import intact
 from bvae.terminal import console, stage
 
-_FEWEST = 200  # images with all labels, of some without, below which what units share with labels is chance
+_log = logging.getLogger(__name__)
 _SAMPLE = 1000  # images, over which a feature that is constant is dead, and of which a few are shown
 
 
@@ -40,7 +42,7 @@ _SAMPLE = 1000  # images, over which a feature that is constant is dead, and of 
 class Evaluation:
     """What `evaluate` finds; of pixels (…, H, W, C), uint8."""
 
-    codes: Codes
+    codes: Codes  # with the factors that units may be named by
     factors: Factors | None
     table: list[LatentUnit]
     scores: list[Score]
@@ -113,8 +115,12 @@ def evaluate(
     every_image = final and scoring.encodes_every_image(source.get("step") or 0, known)
     with stage("Encoding", quiet=not final or (every_image and console().is_terminal)):  # which shows a bar of its own
         codes = encode(vae, datamodule, every_image)
-    factors = _factors(datamodule, codes)
-    table = latent_table(codes, factors, variances_at_quoted_picture(vae, datamodule))
+    described = _factors(datamodule, codes)
+    told, factors = known_by_enough(codes, described)
+    if final:
+        _remark_on_unknown(described, factors)
+    labelled = told.labelled()
+    table = latent_table(told, factors, variances_at_quoted_picture(vae, datamodule))
     table = named_by(table, read_names(folder) if names is None else names)
     metrics = scoring.final if final else scoring.sample or {}
     computed = compute_scores(metrics, codes, show=final)
@@ -126,7 +132,7 @@ def evaluate(
             terms, errors = elbo_terms(vae, datamodule), squared_errors(vae, datamodule)
         computed += _earlier(metrics, folder, source)
         scores.write_json(computed, folder / "scores.json", source, terms)
-        write_codes(codes, factors.names if factors else (), folder / "codes.npz")
+        write_codes(codes, described.names if described else (), folder / "codes.npz")
     with stage("Drawing what the units encode", quiet=not final):
         images, classes = sample(datamodule, _SAMPLE, vae.device)
         features = dead_features(vae, images)
@@ -143,13 +149,13 @@ def evaluate(
                 picture.save(partial, format="png")
         gif = _write_gifs(frames, table, folder) if final else None
         extremes = ends(vae, images, table) if final else []
-        kinds = examples(vae, images, classes, factors, num_images) if final else []
+        kinds = examples(vae, images, classes, described, num_images) if final else []
     return Evaluation(
-        codes=codes,
+        codes=told,
         factors=factors,
         table=table,
         scores=computed,
-        turns=turning(codes.labelled(), factors) if final else (),
+        turns=turning(labelled, factors) if final and len(labelled.mean) else (),
         originals=originals,
         reconstructions=decoded,
         traversals=frames,
@@ -174,14 +180,16 @@ def evaluate(
 def units_of(vae: VAE, datamodule: LightningDataModule) -> list[LatentUnit]:
     """Tabulate a model's units by the images that the data module's `predict_dataloader` serves."""
     codes = encode(vae, datamodule)
-    return latent_table(codes, _factors(datamodule, codes))
+    return latent_table(*known_by_enough(codes, _factors(datamodule, codes)))
 
 
 def _factors(datamodule: LightningDataModule, codes: Codes) -> Factors | None:
-    labelled = codes.labelled()
-    if labelled is not codes and len(labelled.mean) < _FEWEST:
-        return None
     return getattr(datamodule, "factors", None) or named(codes.factors.numpy())
+
+
+def _remark_on_unknown(described: Factors | None, kept: Factors | None) -> None:
+    if left_out := [name for name in described.names if kept is None or name not in kept.names] if described else []:
+        _log.warning("Fewer than %s images are labelled, so no unit is named by: %s", FEWEST, ", ".join(left_out))
 
 
 def evaluate_codes(

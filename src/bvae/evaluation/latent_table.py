@@ -14,16 +14,16 @@ from rich.table import Table
 
 from bvae.data.image_set import Factors
 from bvae.evaluation.numbers import nats, signed, significant
+from bvae.evaluation.shares import BINS, shares
 from bvae.files import atomic_write
 from bvae.losses import Posterior, kl_divergence
-from bvae.metrics import Codes, binned, conditional_information, entropy, mutual_information
+from bvae.metrics import Codes, binned, conditional_information, entropy
 
 # A unit is named after a factor that it shares at least this part of the factor's entropy with, and half as much
 # again as it shares with any other.
 CLEAR_SHARE = 0.1
 CLEARLY = 1.5
 _NOISE = 0.02  # a share that noise may have, under which two can't be told apart
-_BINS = 20  # of a unit's code, for its information
 _OFFSET = 0.1  # nats of KL, over which a unit that isn't active lies beside the prior: its mean is constant
 
 
@@ -67,18 +67,15 @@ def latent_table(codes: Codes, factors: Factors | None, quoted: np.ndarray | Non
     and so tells of the shape too.
 
     Args:
-        codes: of the images.
+        codes: of the images; where a factor isn't known it is NaN.
         factors: of the images, None without.
         quoted: (D,), the variances at the image that `factors.quoted` says.
     """
-    labelled = codes.labelled()
-    means, classes = labelled.mean.numpy(), labelled.factors.numpy()
+    means, classes = codes.mean.numpy(), codes.factors.numpy()
     share, given, share_given = np.empty((means.shape[1], 0)), "", None
     if factors is not None:
-        whole = np.maximum(entropy(binned(classes)), 1e-12)
-        share = mutual_information(means, classes) / whole
-        if given := category_of(factors, classes):
-            share_given = conditional_information(means, classes, classes[:, factors.names.index(given)]) / whole
+        share = shares(means, classes)
+        given, share_given = _shares_given(codes.labelled(), factors)
     if codes.log_variance is None:
         variances = kls = np.full(means.shape[1], np.nan)
         order = np.argsort(share.max(axis=1))[::-1]
@@ -102,12 +99,22 @@ def latent_table(codes: Codes, factors: Factors | None, quoted: np.ndarray | Non
     return rows
 
 
+def _shares_given(labelled: Codes, factors: Factors) -> tuple[str, np.ndarray | None]:
+    """Find a category, and what units share with each factor within its classes (D, K); "" and None without one."""
+    means, classes = labelled.mean.numpy(), labelled.factors.numpy()
+    given = category_of(factors, classes) if len(classes) else ""
+    if not given:
+        return "", None
+    whole = np.maximum(entropy(binned(classes)), 1e-12)
+    return given, conditional_information(means, classes, classes[:, factors.names.index(given)]) / whole
+
+
 def category_of(factors: Factors, classes: np.ndarray) -> str:
     """Find the first category whose classes have enough images (N, K) each to take information within them.
 
     Enough is one for each cell of the bins of a code and the values of a factor. Empty where there is none.
     """
-    cells = _BINS * max(len(np.unique(column)) for column in binned(classes).T)
+    cells = BINS * max(len(np.unique(column)) for column in binned(classes).T)
     for name in factors.categories:
         counts = np.unique(classes[:, factors.names.index(name)], return_counts=True)[1]
         if len(counts) > 1 and counts.min() >= cells:
@@ -176,6 +183,8 @@ def write_csv(rows: Sequence[LatentUnit], path: Path) -> None:
 
 
 def _correlation(code: np.ndarray, factor: np.ndarray) -> float:
+    known = ~np.isnan(factor)
+    code, factor = code[known], factor[known]
     if np.ptp(code) == 0 or np.ptp(factor) == 0:
         return 0.0  # a constant follows nothing
     return float(np.corrcoef(code.astype(np.float64), factor)[0, 1])

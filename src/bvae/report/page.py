@@ -76,6 +76,8 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         command=f"python train.py {shlex.join(_overrides(run))}" if (run / ".hydra").is_dir() else "",
         found=found,
         n=len(means),
+        is_labelled_in_part=labelled is not codes,
+        responding=len(labelled.mean),
         has_posterior=codes.log_variance is not None,
         captions={row.unit: caption(row) for row in found.table},
         factors=found.factors.names if found.factors else (),
@@ -99,7 +101,7 @@ def report(folder: Path, found: Evaluation, run: Path | None = None) -> Path:
         responses={
             unit: figures.responses(labelled.mean[:, unit].double().numpy(), labelled.factors.numpy(), found.factors)
             for unit in active
-            if found.factors
+            if found.factors and len(labelled.mean)
         },
     )
     return path
