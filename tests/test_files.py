@@ -198,7 +198,7 @@ def test_what_is_locked_is_one_files_and_its_leftovers_go_only_where_there_are_l
 
 LEFT = {
     "": "metrics.csv scores.json wandb.json job.json hparams.yaml report.html explorer.html latents.csv codes.npz",
-    ".": "reconstructions.png traversals.png traversals.gif hpc_ckpt_1.ckpt",
+    ".": "units.json reconstructions.png traversals.png traversals.gif hpc_ckpt_1.ckpt",
     "checkpoints": "last.ckpt step-6.ckpt resume-step-6.ckpt",
     ".hydra": "config.yaml hydra.yaml overrides.yaml",
     "traversals": "unit_0.gif unit_12.gif",

@@ -148,6 +148,7 @@ def test_links_that_lead_out_are_found_however_they_do(tmp_path):
     [
         *(".lock", "train.log", "codes.npz", "hparams.yaml", "metrics.csv", "job.json", "wandb.json", "scores.json"),
         *("report.html", "explorer.html", "latents.csv", "reconstructions.png", "traversals.png", "traversals.gif"),
+        "units.json",
         *("checkpoints", ".hydra", "traversals", "tensorboard", "hpc_ckpt_1.ckpt", "multirun.yaml", "sweep.csv"),
         *("checkpoints/last.ckpt", ".hydra/config.yaml", "traversals/unit_0.gif", "tensorboard/events.out.1"),
     ],

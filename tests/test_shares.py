@@ -10,9 +10,10 @@ import torch
 from tiny import Served, tiny_vae
 
 from bvae.data.image_set import Factors, named
-from bvae.evaluation import evaluate, latent_table, units_of
+from bvae.evaluation import evaluate, evaluate_codes, latent_table, read_codes, units_of
+from bvae.evaluation.scores import compute_scores
 from bvae.evaluation.shares import known_by_enough, shares
-from bvae.metrics import Codes
+from bvae.metrics import Codes, MutualInformationGap, TotalCorrelation
 from bvae.report import report
 
 
@@ -98,3 +99,37 @@ def test_a_run_says_which_labels_are_too_few_and_keeps_them_with_its_codes(tmp_p
     assert "What each unit knows" in page
     assert "How the active units respond" not in page
     assert [row.name for row in units_of(tiny_vae(log_variance=-6.0), data)] == [row.name for row in found.table]
+
+
+@pytest.mark.parametrize("known", [40, 20, 19, 0])
+def test_scores_say_of_how_many_labelled_images_they_are(known):
+    factors = np.tile(np.arange(2.0), (2, 20)).T  # ten images or more of each value
+    factors[known:, 1] = np.nan
+    metrics = {"mig": MutualInformationGap(), "total_correlation": TotalCorrelation()}
+    mig, correlation = compute_scores(metrics, codes(factors[:, :1].repeat(2, axis=1), factors), show=False)
+    assert "labels" not in correlation.protocol
+    if known == 40:
+        assert "labels" not in mig.protocol
+    elif known == 20:
+        assert mig.protocol.endswith("; by the images with all labels, 20 of 40")
+        assert mig.n == 20
+    else:
+        assert mig.protocol == f"can't be computed: {known} of 40 images have all labels, and 20 or more are needed"
+        assert np.isnan(mig.value)
+
+
+def test_the_codes_of_a_run_that_is_labelled_in_part_are_evaluated_like_others(tmp_path):
+    rng = np.random.default_rng(0)
+    factors = rng.integers(4, size=(900, 2)).astype(float)
+    means = rng.normal(scale=0.01, size=(900, 2)) + factors
+    factors[:300, 0] = factors[600:, 1] = np.nan
+    np.savez(tmp_path / "codes.npz", codes=means, factors=factors, factor_names=["a", "b"])
+    found, names = read_codes(tmp_path / "codes.npz")
+    assert np.array_equal(found.factors, factors, equal_nan=True)
+    evaluation = evaluate_codes(found, tmp_path, factor_names=names)
+    assert {row.unit: row.name for row in evaluation.table} == {0: "a", 1: "b"}
+    assert evaluation.factors.sizes == (4, 4)
+    factors[0, 0] = np.inf
+    np.savez(tmp_path / "codes.npz", codes=means, factors=factors)
+    with pytest.raises(ValueError, match="continuous factors must be finite"):
+        read_codes(tmp_path / "codes.npz")

@@ -54,6 +54,13 @@ def test_a_jobs_end_is_the_mean_of_its_last_ten_rows(tmp_path):
     assert found.setting == (("a.b", "1=2"),)
 
 
+def test_people_name_the_units_of_a_job_rather_than_factors(tmp_path):
+    folder = job(tmp_path / "0", [])
+    (folder / "latents.csv").write_text("unit,active,name,called\n3,True,size,slant\n1,True,x,\n2,False,,edge\n")
+    (found,) = read_rows(tmp_path)
+    assert found.units == ((3, "slant"), (1, "x"))
+
+
 def test_a_job_without_files_has_nothing(tmp_path):
     job(tmp_path / "0", ["seed=0"], "failed")
     (found,) = read_rows(tmp_path)
@@ -90,6 +97,16 @@ def test_directions_are_the_scores_own_but_for_the_terms():
 def codes(folder: Path, latents: np.ndarray, kl, factors=None) -> None:
     factors = np.arange(len(latents)) if factors is None else factors
     np.savez(folder / "codes.npz", codes=latents, factors=factors, kl=np.array(kl))
+
+
+def test_images_are_the_same_where_the_same_labels_are_unknown(tmp_path):
+    labels = np.array([0, np.nan, 1, np.nan, 2, 3, 4, 5])
+    latents = np.random.default_rng(0).normal(size=(8, 2))
+    for seed in range(2):
+        codes(job(tmp_path / str(seed), ["a=1", f"seed={seed}"]), latents, [1, 1], labels)
+        codes(job(tmp_path / f"x{seed}", ["a=2", f"seed={seed}"]), latents, [1, 1], np.roll(labels, seed))
+    found = {found.name: list(found.scores) for found in read_rows(tmp_path)}
+    assert found == {"0": ["udr"], "1": ["udr"], "x0": [], "x1": []}
 
 
 def test_jobs_are_ranked_by_informative_units_of_the_same_images(tmp_path, monkeypatch):

@@ -68,11 +68,11 @@ class FactorGrid(Factors):
 
 
 def named(classes: np.ndarray, names: Sequence[str] | None = None) -> Factors | None:
-    """Describe factors (N, K) of which no more is known than perhaps their names; None where K is 0."""
+    """Describe factors (N, K), NaN where unknown, by their values and perhaps their names; None where K is 0."""
     if not classes.shape[1]:
         return None
     numbered = (f"factor {k}" for k in range(classes.shape[1]))
-    return Factors(tuple(names or numbered), tuple(len(np.unique(column)) for column in classes.T))
+    return Factors(tuple(names or numbered), tuple(len(np.unique(column[~np.isnan(column)])) for column in classes.T))
 
 
 @dataclass(frozen=True)

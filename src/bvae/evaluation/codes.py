@@ -152,7 +152,7 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
     missing = {"codes", "factors"} - set(arrays)
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(sorted(missing))}, it holds {', '.join(held) or 'nothing'}")
-    codes, factors = check(arrays["codes"], arrays["factors"])
+    codes, factors = check_known(arrays["codes"], arrays["factors"])
     log_variances = None
     if "log_variances" in arrays:
         log_variances = check_codes(arrays["log_variances"])
@@ -165,6 +165,16 @@ def read_codes(path: Path) -> tuple[Codes, list[str] | None]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return codes_of(codes, factors, log_variances), [shown(name) for name in names]
+
+
+def check_known(codes: Any, factors: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Check codes and factors as `check` does, but take NaN among the factors for a label that isn't known."""
+    factors = np.asarray(factors)
+    if factors.dtype.kind != "f":
+        return check(codes, factors)
+    unknown = np.isnan(factors)
+    codes, known = check(codes, np.where(unknown, 0, factors))
+    return codes, np.where(unknown, np.nan, known)
 
 
 def codes_of(codes: np.ndarray, factors: np.ndarray, log_variances: np.ndarray | None = None) -> Codes:

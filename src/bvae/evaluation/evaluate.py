@@ -17,7 +17,7 @@ from PIL.Image import Image
 from bvae.data.image_set import Card, Factors, named
 from bvae.evaluation import latent_table as tables
 from bvae.evaluation import pictures, scores
-from bvae.evaluation.codes import elbo_terms, encode, sample, variances_at_quoted_picture, write_codes
+from bvae.evaluation.codes import check_known, elbo_terms, encode, sample, variances_at_quoted_picture, write_codes
 from bvae.evaluation.ends import Ends, ends
 from bvae.evaluation.errors import Errors, squared_errors
 from bvae.evaluation.examples import Examples, examples, samples
@@ -29,7 +29,7 @@ from bvae.evaluation.scores import NO_SCORES, Score, Scoring, compute_scores
 from bvae.evaluation.shares import FEWEST, known_by_enough
 from bvae.evaluation.turning import Turn, turning
 from bvae.files import atomic_write
-from bvae.metrics import Codes, CodesMetric, check
+from bvae.metrics import Codes, CodesMetric
 from bvae.model import VAE
 from bvae.received import intact
 from bvae.terminal import console, stage
@@ -202,7 +202,7 @@ def evaluate_codes(
     """Score anybody's codes and write `scores.json`, in which scores of the same source that aren't taken again stay.
 
     Args:
-        codes: of N images, as `codes_of` or `read_codes` gives them.
+        codes: of N images, as `codes_of` or `read_codes` gives them; a factor that isn't known is NaN.
         folder: where the file goes.
         scoring: what to score.
         factor_names: K, the factors'.
@@ -210,16 +210,18 @@ def evaluate_codes(
 
     Raises ValueError for arrays that can't be scored.
     """
-    _, factors = check(codes.mean, codes.factors)
+    _, factors = check_known(codes.mean, codes.factors)
     if factor_names is not None and len(factor_names) != factors.shape[1]:
         raise ValueError(f"factors of shape {factors.shape} need {factors.shape[1]} names, got {len(factor_names)}")
-    grid = named(factors, factor_names)
-    table = latent_table(codes, grid)
+    described = named(factors, factor_names)
+    told, kept = known_by_enough(codes, described)
+    _remark_on_unknown(described, kept)
+    table = latent_table(told, kept)
     computed = compute_scores(scoring.final, codes)
     folder.mkdir(parents=True, exist_ok=True)
     computed += _earlier(scoring.final, folder, source)
     scores.write_json(computed, folder / "scores.json", source)
-    return Evaluation(codes, grid, table, computed, source=source or {})
+    return Evaluation(told, kept, table, computed, source=source or {})
 
 
 def _earlier(metrics: Mapping[str, CodesMetric | None], folder: Path, source: Mapping[str, Any] | None) -> list[Score]:

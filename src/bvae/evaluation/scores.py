@@ -26,6 +26,7 @@ from bvae.received import read_json as read_object
 from bvae.terminal import console, shown
 
 _NO_SCORES = ("source", "terms", "versions")  # of what a scores.json holds
+_FEWEST = 20  # images with all labels that a score takes, where some images have not all
 _RARE = 10  # rows of a class, below which it is told apart by chance
 _UNDEFINED = "can't be computed"
 _BETTER = {True: " ↑", False: " ↓", None: ""}
@@ -115,8 +116,8 @@ def compute_scores(
         if left_out:
             terminal.print(f"Left out, as the images have no factors: {', '.join(left_out)}", soft_wrap=True)
     labelled = codes.labelled()
-    nothing = _why_nothing(codes) or ("" if len(labelled.mean) else "no image has all its labels")
-    rare = _remark_on_rare_classes(labelled.factors) if len(labelled.mean) else ""
+    nothing = _why_nothing(codes) or _why_too_few(labelled, codes)
+    about_factors = "" if nothing else "; ".join(filter(None, _remarks_on_factors(labelled, codes)))
     scores = []
     if chosen and not terminal.is_terminal:
         terminal.print(f"Scoring: {', '.join(chosen)} …", soft_wrap=True)
@@ -133,7 +134,7 @@ def compute_scores(
                     raise ValueError(nothing)
                 chance = metric.chance(scored)
                 result, protocol = metric.score(scored), metric.protocol(len(scored.mean))
-                remarks = (metric.remark(scored), rare if metric.looks_at_factors else "")
+                remarks = (metric.remark(scored), about_factors if metric.looks_at_factors else "")
                 protocol = "; ".join(filter(None, (protocol, *remarks)))
             except Exception as error:  # a learner of anybody's, a setting that is text: better no score than no run
                 chance = None
@@ -154,6 +155,19 @@ def _why_nothing(codes: Codes) -> str:
     if codes.log_variance is not None and not codes.active().any():
         return "no unit is active: each posterior's mean variance is near the prior's"
     return "every unit is constant" if bool((codes.mean == codes.mean[0]).all()) else ""
+
+
+def _why_too_few(labelled: Codes, codes: Codes) -> str:
+    """Say that too few of the images have all labels; empty where all have, or enough."""
+    n = len(labelled.mean)
+    if labelled is codes or n >= _FEWEST:
+        return ""
+    return f"{n} of {len(codes.mean):,} images have all labels, and {_FEWEST} or more are needed"
+
+
+def _remarks_on_factors(labelled: Codes, codes: Codes) -> tuple[str, str]:
+    part = f"by the images with all labels, {len(labelled.mean):,} of {len(codes.mean):,}"
+    return "" if labelled is codes else part, _remark_on_rare_classes(labelled.factors)
 
 
 def _remark_on_rare_classes(factors: Tensor) -> str:

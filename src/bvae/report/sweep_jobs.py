@@ -80,10 +80,11 @@ def _read(folder: Path, name: str) -> Row:
 
 
 def _units(path: Path) -> tuple[tuple[int, str], ...]:
-    """Read the active units of a `latents.csv`, with their names."""
+    """Read the active units of a `latents.csv`, with the names that people or the factors gave them."""
     try:
         rows = list(csv.DictReader(StringIO(text_of(path), newline="")))
-        return tuple((int(row["unit"]), shown(row.get("name") or "")) for row in rows if row["active"] == "True")
+        active = [row for row in rows if row["active"] == "True"]
+        return tuple((int(row["unit"]), shown(row.get("called") or row.get("name") or "")) for row in active)
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
 
@@ -107,7 +108,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
         if (
             len(group) > 1
             and all(codes)
-            and all(np.array_equal(arrays["factors"], codes[0]["factors"]) for arrays in codes)
+            and all(np.array_equal(arrays["factors"], codes[0]["factors"], equal_nan=True) for arrays in codes)
         ):
             values = unsupervised_disentanglement_ranking(
                 [arrays["codes"] for arrays in codes],

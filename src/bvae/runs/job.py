@@ -23,7 +23,7 @@ FOLDERS = (".hydra", "checkpoints", "traversals", "tensorboard")  # in a run's f
 LEFT_BY_A_RUN = (
     *("checkpoints/*.ckpt", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.json", "wandb.json", _FILE, "hparams.yaml"),
     ".hydra/*.yaml",
-    *("report.html", "explorer.html", "latents.csv", "codes.npz"),
+    *("report.html", "explorer.html", "latents.csv", "codes.npz", "units.json"),
     *("reconstructions.png", "traversals.png", "traversals.gif"),
     *("traversals/unit_*.gif", "tensorboard/events.*"),
 )
