@@ -33,6 +33,20 @@ def test_a_csv_has_a_row_an_image_and_two_columns_a_unit(tmp_path):
     assert float(second["slant"]) == pytest.approx(1e-9)
 
 
+def test_nothing_in_a_csv_is_a_formula(tmp_path):
+    images = ["=1+1.png", "-2.png", "@x/+y.png", "a=b.png", "\ttab.png"]
+    codes = Codes(torch.full((5, 2), -1.0), torch.zeros(5, 2), torch.empty(5, 0))
+    write_table(tmp_path / "codes.csv", codes, images, {0: "=HYPERLINK(1)"})
+    rows = rows_of(tmp_path / "codes.csv")
+    assert [row["image"] for row in rows] == ["./=1+1.png", "./-2.png", "./@x/+y.png", "a=b.png", "./\ttab.png"]
+    assert list(rows[0]) == ["image", "'=HYPERLINK(1)", "unit_1", "sigma_=HYPERLINK(1)", "sigma_1"]
+    assert rows[0]["unit_1"] == "-1"  # numbers stay numbers
+    write_table(tmp_path / "codes.npz", codes, images, {0: "=HYPERLINK(1)"})
+    with np.load(tmp_path / "codes.npz") as found:
+        assert found["images"].tolist() == images
+        assert found["units"][0] == "=HYPERLINK(1)"
+
+
 def test_names_that_are_alike_get_their_numbers(tmp_path):
     codes = Codes(torch.zeros(1, 4), torch.zeros(1, 4), torch.empty(1, 0))
     write_table(tmp_path / "codes.csv", codes, ["x"], {0: "slant", 1: "slant", 2: "image", 3: "sigma_0"})
@@ -52,8 +66,9 @@ def test_an_npz_has_arrays(tmp_path):
 def test_a_parquet_file_has_the_columns(tmp_path):
     import pandas
 
-    write_table(tmp_path / "codes.parquet", CODES, ["a", "b"], {1: "slant"})
+    write_table(tmp_path / "codes.parquet", CODES, ["a", "b\udcff.png"], {1: "slant"})
     found = pandas.read_parquet(tmp_path / "codes.parquet")
+    assert found["image"].tolist() == ["a", "b\ufffd.png"]  # a byte that is no UTF-8
     assert list(found) == ["image", "unit_0", "slant", "sigma_0", "sigma_slant"]
     assert found["sigma_slant"].tolist() == pytest.approx([np.exp(-1), 1])
 
@@ -61,8 +76,14 @@ def test_a_parquet_file_has_the_columns(tmp_path):
 def test_other_endings_and_what_isnt_installed_are_said(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"out must end in \.csv, \.npz, \.parquet, got .*codes\.xlsx"):
         check_ending(tmp_path / "codes.xlsx")
-    monkeypatch.setattr("bvae.evaluation.code_table.find_spec", lambda name: None if name == "pyarrow" else sys)
-    with pytest.raises(ValueError, match="needs pandas and pyarrow: pip install pandas pyarrow, or choose"):
+    there: set[str] = set()
+    monkeypatch.setattr("bvae.evaluation.code_table.find_spec", lambda name: sys if name in there else None)
+    for installed in ((), ("pandas",), ("pyarrow",)):
+        there = set(installed)
+        with pytest.raises(ValueError, match="needs pandas and pyarrow: pip install pandas pyarrow, or choose"):
+            check_ending(tmp_path / "codes.parquet")
+    for engine in ("pyarrow", "fastparquet"):
+        there = {"pandas", engine}
         check_ending(tmp_path / "codes.parquet")
 
 

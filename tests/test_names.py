@@ -14,7 +14,7 @@ from tiny import Served, tiny_vae
 from bvae import evaluation
 from bvae.evaluation import LatentUnit
 from bvae.evaluation.ends import end_rows, ends
-from bvae.evaluation.latent_table import caption
+from bvae.evaluation.latent_table import caption, write_csv
 from bvae.evaluation.names import check_name, named_by, read_names, write_names
 
 TABLE = [LatentUnit(2, 0.01, 3.0, True, name="x"), LatentUnit(0, 0.99, 0.0, False)]
@@ -31,7 +31,7 @@ def test_names_are_kept_in_a_file_and_title_their_units(tmp_path):
     assert not (tmp_path / "units.json").exists()
 
 
-@pytest.mark.parametrize("text", ["[1]", '{"a": "x"}', '{"1": 2}', "no", '{"-1": "x"}'])
+@pytest.mark.parametrize("text", ["[1]", '{"a": "x"}', '{"1": 2}', "no", '{"-1": "x"}', '{"%s": "x"}' % ("9" * 5000)])
 def test_a_damaged_file_names_nothing_and_is_remarked_on(text, tmp_path, caplog):
     (tmp_path / "units.json").write_text(text)
     assert read_names(tmp_path) == {}
@@ -43,6 +43,14 @@ def test_names_from_elsewhere_are_shown_not_obeyed(tmp_path):
     name = read_names(tmp_path)[1]
     assert "\x1b" not in name
     assert len(name) == 40
+
+
+def test_no_name_is_a_formula_in_the_latent_table(tmp_path):
+    write_csv(named_by(TABLE, {0: "@sum", 2: "=1+1"}), tmp_path / "latents.csv")
+    with (tmp_path / "latents.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["called"] for row in rows] == ["'=1+1", "'@sum"]
+    assert [row["unit"] for row in rows] == ["2", "0"]
 
 
 def test_a_name_must_be_one():
@@ -107,7 +115,11 @@ def test_the_program_names_units_and_the_pages_have_the_names(train, evaluate, w
     assert '"name": "left edge"' in (run / "explorer.html").read_text(encoding="utf-8")
     assert explore("name.0=null").returncode == 0
     assert json.loads((run / "units.json").read_text()) == {"3": "left edge"}
-    for word, said in (("name.99=x", "there is no unit 99"), ("name.1=", "1 to 40 characters")):
+    for word, said in (
+        ("name.99=x", "there is no unit 99"),
+        ("name.1=", "1 to 40 characters"),
+        ("name.1=[x]", "name.1 must be text"),
+    ):
         job = explore(word)
         assert job.returncode == 1
         assert said in job.stderr + job.stdout

@@ -24,33 +24,71 @@ def labels(tmp_path, text: str, images=IMAGES):
 
 
 def test_numbers_stay_and_text_becomes_a_category(tmp_path):
-    found, factors = labels(tmp_path, "file,size,kind\nd.png,3,round\n./a.png,1,square\nb\\c.png,1,round\n")
+    found, factors, remarks = labels(tmp_path, "file,size,kind\nd.png,3,round\n./a.png,1,square\nb\\c.png,1,round\n")
     assert found.tolist() == [[1, 1], [1, 0], [3, 0]]
     assert found.dtype == np.int64
     assert (factors.names, factors.sizes, factors.categories) == (("size", "kind"), (2, 2), ("kind",))
     assert factors.value_names == {"kind": ("round", "square")}
-    found, factors = labels(tmp_path, "File,size\na.png,0.5\nb/c.png,1\nd.png,2\n")
+    assert not remarks
+    found, factors, _ = labels(tmp_path, "File,size\na.png,0.5\nb/c.png,1\nd.png,2\n")
     assert found.tolist() == [[0.5], [1], [2]]
     assert factors.categories == ()
 
 
-def test_what_isnt_known_is_nan(tmp_path, caplog):
+def test_what_isnt_known_is_nan(tmp_path):
     text = "\ufefffile,size,kind,notes\na.png,,round,\nelsewhere.png,1,round,\nd.png,7,,\n"
-    found, factors = labels(tmp_path, text)
+    found, factors, remarks = labels(tmp_path, text)
     assert np.array_equal(found, [[np.nan, 0], [np.nan, np.nan], [7, np.nan]], equal_nan=True)
     assert factors.sizes == (1, 1)
-    assert "1 rows are of no picture in the folder, first elsewhere.png" in caplog.text
-    assert "nothing is known of notes" in caplog.text
-    assert labels(tmp_path, "file,size\n")[1] is None
+    path = tmp_path / "labels.csv"
+    assert remarks == [
+        f"{path}: 1 row names no picture that could be read, first elsewhere.png",
+        f"{path}: nothing is known of notes",
+    ]
+    assert labels(tmp_path, "file,size\n")[1:] == (None, [f"{path}: nothing is known of size"])
+    assert "2 rows name no pictures" in labels(tmp_path, "file,size\nx,1\ny,2\n")[2][0]
+    found, factors, _ = labels(tmp_path, "file,size,kind\na.png,NA,NaN\nb/c.png,2.5,nan\nd.png,,round\n")
+    assert np.array_equal(found, [[np.nan, np.nan], [2.5, np.nan], [np.nan, 0]], equal_nan=True)
+    assert factors.categories == ("kind",)
+
+
+def test_texts_that_hardly_repeat_are_notes(tmp_path):
+    images = [f"{n}.png" for n in range(60)]
+    rows = [f"{n}.png,note {n},{n % 30},person {n % 30},{n if n < 20 else ''}x" for n in range(60)]
+    _, factors, remarks = labels(tmp_path, "file,notes,id,who,few\n" + "\n".join(rows), images)
+    assert factors.names == ("id", "who", "few")  # two pictures a person, and no more than 21 others
+    assert remarks == [f"{tmp_path / 'labels.csv'}: notes is left out, as its 60 texts hardly repeat"]
+
+
+def test_cells_are_read_as_csv_has_them(tmp_path):
+    text = 'file,kind\r\n"a.png","two\nlines"\r\nb/c.png,"a ""b"", c"\r\n"d\x85.png",x\x0cy\r\n'
+    found, factors, remarks = labels(tmp_path, text, ["a.png", "b/c.png", "d\x85.png"])
+    assert factors.value_names["kind"] == ('a "b", c', r"two\nlines", r"x\x0cy")
+    assert found.tolist() == [[1], [0], [2]]
+    assert not remarks
+
+
+def test_numbers_too_large_for_integers_stay(tmp_path):
+    found, _, _ = labels(tmp_path, "file,size\na.png,1e300\nb/c.png,2\nd.png,1e400\n")
+    assert found.tolist() == [[0], [2], [1]]  # infinity is no number, so the column is text
+    found, _, _ = labels(tmp_path, "file,size\na.png,1e300\nb/c.png,2\nd.png,3\n")
+    assert found[:, 0].tolist() == [1e300, 2, 3]
+    assert found.dtype == np.float64
+
+
+def test_a_table_in_another_encoding_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "labels.csv").write_bytes("file,größe\na.png,1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"labels\.csv is damaged: 'utf-8' codec can't decode"):
+        read_labels(tmp_path / "labels.csv", IMAGES)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "must begin with a line file,"),
-        ("name,size\na.png,1\n", "must begin with a line file,"),
-        ("file,size,size\n", "the names of its columns, each another"),
-        ("file,\n", "must begin with a line file,"),
+        ("", "must begin with a line such as file,size"),
+        ("name,size\na.png,1\n", "must begin with a line such as file,size"),
+        ("file,size,size\n", "names of columns, all different"),
+        ("file,\n", "must begin with a line such as file,size"),
         ("file,size\na.png\n", r"line 2: it has 1 cells for 2 names"),
         ("file,size\na.png,1\n./a.png,2\n", r"line 3: a\.png has a row already"),
         ("file,size\na.png," + "x" * 200_000, "labels.csv is damaged"),
@@ -84,6 +122,12 @@ def test_a_folder_has_the_labels_of_its_pictures_which_change_neither_cache_nor_
     assert len(list((tmp_path / "cache").glob("*.h5"))) == 1
     assert "labels.csv" not in caplog.text
     assert "aren't read" not in caplog.text
+    (folder / "labels.csv").write_text("file,grey\n0.png,0\n1.png,1\n")
+    caplog.clear()
+    again = prepared()
+    again.setup()
+    again.image_set.load(tmp_path / "cache")
+    assert caplog.text.count("1 row names no picture that could be read, first 1.png") == 1
 
 
 def test_codes_whose_labels_are_all_known_are_taken():

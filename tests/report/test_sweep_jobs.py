@@ -56,9 +56,9 @@ def test_a_jobs_end_is_the_mean_of_its_last_ten_rows(tmp_path):
 
 def test_people_name_the_units_of_a_job_rather_than_factors(tmp_path):
     folder = job(tmp_path / "0", [])
-    (folder / "latents.csv").write_text("unit,active,name,called\n3,True,size,slant\n1,True,x,\n2,False,,edge\n")
+    (folder / "latents.csv").write_text("unit,active,name,called\n3,True,size,'=slant\n1,True,x,\n2,False,,edge\n")
     (found,) = read_rows(tmp_path)
-    assert found.units == ((3, "slant"), (1, "x"))
+    assert found.units == ((3, "=slant"), (1, "x"))
 
 
 def test_a_job_without_files_has_nothing(tmp_path):

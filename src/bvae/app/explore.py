@@ -11,7 +11,7 @@ from bvae.terminal import interruptible, say, stage
 
 with interruptible():
     import hydra
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, OmegaConf
 
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
@@ -36,8 +36,11 @@ def rename(run: Path, typed: DictConfig, units: int) -> None:
     for key, name in typed.items():
         if name is None:
             names.pop(int(key), None)
+        elif OmegaConf.is_config(name):
+            raise ValueError(f"name.{key} must be text, quoted twice if it has brackets: 'name.{key}=\"…\"'")
         else:
-            names[int(key)] = check_name(int(key), str(name), units)
+            text = str(name).lower() if isinstance(name, bool) else str(name)  # as it was typed
+            names[int(key)] = check_name(int(key), text, units)
     write_names(run, names)
 
 

@@ -66,6 +66,7 @@ class FolderImages(CachedImages):
         super().__init__()
         self.path = Path(path).expanduser().resolve()
         self.frame = Frame(size, fit)
+        self._remarks: list[str] = []  # on labels
         self._refitted: list[str] = []  # pictures of other proportions
         self.channels = None if channels is None else integer("data.channels", channels, 1)
         if self.channels not in (None, 1, 3):
@@ -141,7 +142,10 @@ class FolderImages(CachedImages):
         self.names = [name for name in self.files if name not in left_out]
         labels = self.path / FILE
         if labels.is_file():
-            self._labels, self.factors = read_labels(labels, self.names)
+            self._labels, self.factors, remarks = read_labels(labels, self.names)
+            for remark in remarks if remarks != self._remarks else ():  # a run loads its images several times
+                _log.warning("%s", remark)
+            self._remarks = remarks
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:  # type: ignore[override]

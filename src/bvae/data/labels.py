@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,47 +14,55 @@ from bvae.received import damaged, text_of
 from bvae.terminal import shown
 
 FILE = "labels.csv"
-_log = logging.getLogger(__name__)
+_UNKNOWN = ("", "NA", "NaN", "nan")  # what R, NumPy and pandas write too
+_MANY = 20  # texts of a column; where more than these hardly repeat they are notes rather than categories
+_WHOLE = 2**53  # up to which floats are exact
 
 
-def read_labels(path: Path, images: Sequence[str]) -> tuple[np.ndarray, Factors | None]:
-    """Read labels (N, K) of images as factors; NaN where one isn't known, and None without any.
+def read_labels(path: Path, images: Sequence[str]) -> tuple[np.ndarray, Factors | None, list[str]]:
+    """Read labels (N, K) of images as factors, NaN where one isn't known, and remarks on what is left out.
 
     The first column is `file`, a picture's path below the folder; the others are factors. Columns of numbers are taken
-    as they are, others as categories. Pictures without a row, and empty cells, are unknown.
+    unchanged, others as categories. Pictures without a row are unknown, and so are cells that are empty, NA or NaN.
 
     Raises ValueError for a file that isn't such a table.
     """
     header, rows = _table(path)
-    place = {image: n for n, image in enumerate(images)}
-    others = [file for file in rows if file not in place]
-    if others:
-        _log.warning("%s: %s rows are of no picture in the folder, first %s", path, len(others), shown(others[0]))
+    remarks = []
+    known_images = set(images)
+    if others := [file for file in rows if file not in known_images]:
+        name = "1 row names no picture" if len(others) == 1 else f"{len(others):,} rows name no pictures"
+        remarks.append(f"{path}: {name} that could be read, first {shown(others[0])}")
     labels, names, value_names, sizes = [], [], {}, []
     for k, name in enumerate(header):
         cells = [rows[image][k] if image in rows else "" for image in images]
-        known = [cell for cell in cells if cell]
-        if not known:
-            _log.warning("%s: nothing is known of %s", path, shown(name))
-            continue
+        known = [cell for cell in cells if cell not in _UNKNOWN]
+        kinds = sorted(set(known))
         values = _numbers(known)
+        if not known:
+            remarks.append(f"{path}: nothing is known of {name}")
+            continue
         if values is None:
-            kinds = sorted(set(known))
-            values, value_names[name] = [kinds.index(cell) for cell in known], tuple(map(shown, kinds))
+            if len(kinds) > max(_MANY, len(known) // 2):
+                remarks.append(f"{path}: {name} is left out, as its {len(kinds):,} texts hardly repeat")
+                continue
+            place = {kind: n for n, kind in enumerate(kinds)}
+            values, value_names[name] = [place[cell] for cell in known], tuple(map(shown, kinds))
         column = np.full(len(images), np.nan)
-        column[[bool(cell) for cell in cells]] = values
+        column[[cell not in _UNKNOWN for cell in cells]] = values
         labels.append(column)
         names.append(name)
         sizes.append(len(set(values)))
     if not labels:
-        return np.empty((len(images), 0), np.int64), None
+        return np.empty((len(images), 0), np.int64), None, remarks
     factors = Factors(tuple(names), tuple(sizes), value_names=value_names, categories=tuple(value_names))
-    return whole(np.stack(labels, axis=1)), factors
+    return whole(np.stack(labels, axis=1)), factors, remarks
 
 
 def whole(labels: np.ndarray) -> np.ndarray:
     """Take labels (N, K) as integers if all are known and none is a fraction."""
-    return labels.astype(np.int64) if bool((labels == np.round(labels)).all()) else labels
+    is_whole = bool(((labels == np.round(labels)) & (np.abs(labels) < _WHOLE)).all())
+    return labels.astype(np.int64) if is_whole else labels
 
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:
@@ -67,12 +75,14 @@ def _numbers(cells: Sequence[str]) -> list[float] | None:
 
 def _table(path: Path) -> tuple[list[str], dict[str, list[str]]]:
     """Read the factors' names, and each file's cells."""
-    reader = csv.reader(text_of(path).removeprefix("\ufeff").splitlines())
+    reader = csv.reader(StringIO(text_of(path).removeprefix("\ufeff"), newline=""))
     rows: dict[str, list[str]] = {}
     try:
         first, *header = [shown(cell).strip() for cell in next(reader, [""])]
         if first.lower() != "file" or not header or not all(header) or len(set(header)) < len(header):
-            raise ValueError(f"{path} must begin with a line file,…: the names of its columns, each another")
+            raise ValueError(
+                f"{path} must begin with a line such as file,size: names of columns, all different, between commas"
+            )
         for cells in reader:
             if not cells:
                 continue

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bvae.evaluation.latent_table import csv_cell
 from bvae.files import atomic_write
 from bvae.metrics import Codes
 
@@ -20,7 +21,8 @@ def check_ending(path: Path) -> None:
     """Raise ValueError for a file of another kind, and where what writes it isn't installed."""
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"out must end in {', '.join(ENDINGS)}, got {path}")
-    if path.suffix.lower() == ".parquet" and not all(map(find_spec, ("pandas", "pyarrow"))):
+    engines = ("pyarrow", "fastparquet")
+    if path.suffix.lower() == ".parquet" and not (find_spec("pandas") and any(map(find_spec, engines))):
         raise ValueError(f"{path} needs pandas and pyarrow: pip install pandas pyarrow, or choose .csv")
 
 
@@ -29,6 +31,9 @@ def write_table(path: Path, codes: Codes, images: Sequence[str], names: Mapping[
 
     The columns are `image`, then for each unit its mean, `unit_3` or the name that people have given it, and at last
     `sigma_3` or `sigma_` and the name. An .npz has `images`, `units`, `codes` (N, D) and `sigmas` (N, D).
+
+    In a CSV nothing begins as a spreadsheet's formulas do: a name gets an apostrophe before it, and a path `./`, with
+    which it is the same path.
 
     Args:
         path: of the file.
@@ -50,15 +55,20 @@ def write_table(path: Path, codes: Codes, images: Sequence[str], names: Mapping[
         elif kind == ".csv":
             with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as text:
                 writer = csv.writer(text)
-                writer.writerow(["image", *units, *sigma_columns])
+                writer.writerow(["image", *map(csv_cell, units), *sigma_columns])
                 writer.writerows(
-                    [image, *map(_short, mean), *map(_short, sigma)]
+                    [csv_cell(image, "./"), *map(_short, mean), *map(_short, sigma)]
                     for image, mean, sigma in zip(images, means.tolist(), sigmas.tolist(), strict=True)
                 )
         else:
-            columns = {"image": list(images), **dict(zip(units, means.T, strict=True))}
+            columns = {"image": [_unicode(image) for image in images], **dict(zip(units, means.T, strict=True))}
             columns |= dict(zip(sigma_columns, sigmas.T, strict=True))
             import_module("pandas").DataFrame(columns).to_parquet(partial, index=False)
+
+
+def _unicode(text: str) -> str:
+    """Replace the bytes of a file's name that are no UTF-8, which Parquet doesn't take."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _short(value: float) -> str:

@@ -179,7 +179,13 @@ def write_csv(rows: Sequence[LatentUnit], path: Path) -> None:
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(shown)
-        writer.writerows([getattr(row, column) for column in shown] for row in rows)
+        writer.writerows([csv_cell(getattr(row, column)) for column in shown] for row in rows)
+
+
+def csv_cell(value: Any, before: str = "'") -> Any:
+    """Put something before a text that a spreadsheet would compute as a formula, as names from elsewhere may be."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return before + value if is_formula else value
 
 
 def _correlation(code: np.ndarray, factor: np.ndarray) -> float:

@@ -49,6 +49,6 @@ def named_by(table: Sequence[LatentUnit], names: Mapping[int, str]) -> list[Late
 
 def _read(path: Path) -> dict[int, str]:
     found = read_json(path)
-    if not all(unit.isdecimal() and isinstance(name, str) for unit, name in found.items()):
+    if not all(unit.isdecimal() and len(unit) < 10 and isinstance(name, str) for unit, name in found.items()):
         raise damaged(path, "it must hold names by the units' numbers")
     return {int(unit): shown(name)[:_LONGEST] for unit, name in found.items()}

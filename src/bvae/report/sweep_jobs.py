@@ -84,7 +84,8 @@ def _units(path: Path) -> tuple[tuple[int, str], ...]:
     try:
         rows = list(csv.DictReader(StringIO(text_of(path), newline="")))
         active = [row for row in rows if row["active"] == "True"]
-        return tuple((int(row["unit"]), shown(row.get("called") or row.get("name") or "")) for row in active)
+        names = [(row.get("called") or row.get("name") or "").removeprefix("'") for row in active]
+        return tuple((int(row["unit"]), shown(name)) for row, name in zip(active, names, strict=True))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise damaged(path, repr(error)) from error
 
