@@ -19,6 +19,7 @@ from torch import nn
 
 from bvae.data.image_set import FactorGrid, Factors
 from bvae.evaluation import LatentUnit
+from bvae.evaluation.names import named_by
 from bvae.report import Explored, explore
 from bvae.report.explorer import _thinned
 
@@ -47,11 +48,15 @@ def written(tmp_path, images, vae=None, title="mine", classes=None, factors=None
 
 def test_units_are_described_with_their_deviation(tmp_path):
     images = np.random.default_rng(0).uniform(size=(5, *SHAPE))
-    about, _, text = written(tmp_path, images, classes=np.arange(10).reshape(5, 2))
+    table = named_by(units(), {4: "mine"})
+    about, _, text = written(tmp_path, images, classes=np.arange(10).reshape(5, 2), table=table)
     (model,) = about["models"]
     assert model["units"] == [
         # σ is the root of the variance, ¼ and 0.04
-        {"unit": unit, "name": f"u{unit}", "kl": 1.5, "sigma": 0.5 if unit else 0.2, "active": unit > 0}
+        {
+            **{"unit": unit, "name": "mine" if unit == 4 else f"u{unit}", "called": "mine" if unit == 4 else ""},
+            **{"plain": f"u{unit}", "kl": 1.5, "sigma": 0.5 if unit else 0.2, "active": unit > 0},
+        }
         for unit in (5, 4, 3, 2, 1, 0)
     ]
     assert (model["title"], about["shape"]) == ("mine", [1, 2, 3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,44 @@ def test_a_kept_code_is_blended_with_that_of_the_next_picture(page):
     third = browser.execute_script(f"explorer.pick(9); {code}")  # with which the kept one is blended from now on
     middle = (np.array(first) + third) / 2
     assert browser.execute_script(f"{blend} {code}", 0.5) == pytest.approx(middle.tolist(), abs=1e-4)
+
+
+NAME = """
+const [unit, name, key] = arguments, { title } = explorer.panels[0].rows.find((row) => row.unit === unit);
+const row = title.closest(".unit"), label = title.parentElement;
+row.querySelector(".rename").click();
+const field = row.querySelector(".name");
+if (document.activeElement !== field || !label.hidden) return "no field to type in";
+const before = field.value;
+field.value = name;
+if (key) field.dispatchEvent(new KeyboardEvent("keydown", { key }));
+else field.blur();
+return [before, title.textContent, row.querySelector(".name") === null, label.hidden];
+"""
+
+
+def test_a_unit_is_named_in_the_page_and_the_names_are_downloaded(page):
+    browser, _ = page
+    names = "return document.querySelector('.names').hidden"
+    assert browser.execute_script(names)
+    assert browser.execute_script(NAME, 1, "no", "Escape") == ["", "no factor", True, False]
+    assert browser.execute_script(NAME, 1, "", "Enter") == ["", "no factor", True, False]
+    assert browser.execute_script(names)  # nothing is to be kept
+    assert browser.execute_script(NAME, 1, "  <b>slant</b> ", "Enter") == ["", "<b>slant</b>", True, False]
+    assert browser.execute_script(NAME, 0, "größe", None) == ["", "größe", True, False]
+    assert not browser.execute_script(names)
+    options = "return explorer.panels[0].axes.map((s) => [...s.options].map((o) => o.textContent).sort())"
+    assert browser.execute_script(options) == [["0: größe", "1: <b>slant</b>", "2: no factor"]] * 4
+    assert browser.execute_script("return document.activeElement.className") != "name"
+    saved = browser.execute_async_script(
+        "const done = arguments[0]; HTMLAnchorElement.prototype.click = async function () {"
+        "done([this.download, await (await fetch(this.href)).text()]); };"
+        "document.querySelector('.names button').click();"
+    )
+    assert saved[0] == "units.json"
+    assert json.loads(saved[1]) == {"0": "größe", "1": "<b>slant</b>"}
+    assert browser.execute_script(NAME, 1, "", "Enter") == ["<b>slant</b>", "no factor", True, False]
+    assert browser.execute_script("return JSON.parse(named(explorer.panels[0].units))") == {"0": "größe"}
 
 
 def test_what_is_decoded_is_saved_as_a_picture(page):

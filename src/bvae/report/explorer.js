@@ -169,8 +169,9 @@ class Panel {
     this.rows = this.units.map((unit) => {
       const root = make("div", this.root, { className: "unit" }), id = `unit-${panels.indexOf(this)}-${unit.unit}`;
       const label = make("label", root, { htmlFor: id });
-      make("b", label, { textContent: unit.name });
+      const title = make("b", label, { textContent: unit.name });
       make("small", label, { textContent: `σ ${digits(unit.sigma)} · KL ${unit.kl.toFixed(2)} · unit ${unit.unit}` });
+      buildName(this, unit, label, root);
       const track = make("div", root, { className: "track" }), band = make("div", track, { className: "band", hidden: true });
       const input = make("input", track, { type: "range", id, min: -this.reach, max: this.reach, step: "any", value: 0 });
       input.addEventListener("input", () => this.move(unit.unit, Number(input.value)));
@@ -178,9 +179,10 @@ class Panel {
         idle.before(root);
         this.buildEnds(make("div", root, { className: "ends" }), unit.unit);
       } else idle.append(root);
-      return { unit: unit.unit, input, band, output: make("output", root, { htmlFor: id }) };
+      return { unit: unit.unit, title, input, band, output: make("output", root, { htmlFor: id }) };
     });
-    for (const [axis, select] of [...this.root.querySelectorAll(".pad select, .scatter select")].slice(0, 4).entries()) {
+    this.axes = [...this.root.querySelectorAll(".pad select, .scatter select")].slice(0, 4);
+    for (const [axis, select] of this.axes.entries()) {
       for (const unit of this.units) make("option", select, { value: unit.unit, textContent: called(unit) });
       select.selectedIndex = Math.min(axis % 2, this.units.length - 1);
       select.addEventListener("change", () => this.replot());
@@ -202,6 +204,7 @@ class Panel {
       this.move(unit, this.code[unit] + by);
     });
     this.find(".save").addEventListener("click", () => save(this));
+    this.find(".names button").addEventListener("click", () => download(new Blob([named(this.units)], { type: "application/json" }), "units.json"));
     this.buildScatter();
     if (this.refused) {
       this.find(".pad").hidden = true;
@@ -216,6 +219,7 @@ class Panel {
     const order = Array.from({ length: this.points }, (_, p) => p).sort((a, b) => codes[a * units + unit] - codes[b * units + unit]);
     for (const [at, part] of [["lowest", order.slice(0, shown)], ["highest", order.slice(this.points - shown)]]) {
       const row = make("div", parent, { role: "img", ariaLabel: `Pictures with the ${at} codes` });
+      make("small", row, { textContent: at });
       for (const p of part) {
         const n = about.pictures.points[p], canvas = make("canvas", row, { className: "picture" });
         draw(canvas, picture(n));
@@ -452,11 +456,7 @@ function save(panel) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(shown, 0, 0, canvas.width, canvas.height);
-  canvas.toBlob((blob) => {
-    const url = URL.createObjectURL(blob), link = Object.assign(document.createElement("a"), { href: url, download: "decoded.png" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
-  });
+  canvas.toBlob((blob) => download(blob, "decoded.png"));
 }
 
 function buildTools() {

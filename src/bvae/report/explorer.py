@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,8 @@ def _model(model: Explored, found: _Pictures) -> tuple[dict[str, Any], str]:
             {
                 "unit": row.unit,
                 "name": caption(row),
+                "called": row.called,
+                "plain": caption(replace(row, called="")),  # its title once that name is taken away
                 "kl": row.kl,
                 "sigma": math.sqrt(row.variance),
                 "active": row.active,
