@@ -149,10 +149,10 @@ def test_the_quoted_variances_are_those_of_the_quoted_picture():
 
 
 def test_units_of_a_model_are_those_of_the_images_for_prediction():
-    images = np.zeros((8, 1, 1, 2))
-    images[:, 0, 0, 1] = np.arange(8) % 2 * 4
+    images = np.zeros((80, 1, 1, 2))
+    images[:, 0, 0, 1] = np.arange(80) % 2 * 4
     factors = Factors(("still", "moves"), (1, 2))
-    classes = np.stack((np.zeros(8), np.arange(8) % 2), axis=1).astype(int)
+    classes = np.stack((np.zeros(80), np.arange(80) % 2), axis=1).astype(int)
     vae = tiny_vae((1, 1, 2), log_variance=[0.0, math.log(0.1)])
     first, second = units_of(vae, Served(images, classes, factors=factors))
     assert (first.unit, first.factor, first.active, second.unit, second.active) == (1, "moves", True, 0, False)
