@@ -18,7 +18,7 @@ from runs import offline_runs
         (["los=beta"], "the configuration has no key 'los', .*did you mean loss"),
         (
             ["loss=foo"],
-            "there is no loss=foo; choose one of annealed, beta, btcvae, capacity, control, dip1, .*, free_bits, paced, vae",
+            "there is no loss=foo; choose one of annealed, beta, btcvae, capacity, control, .*, free_bits, paced, vae",
         ),
         (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),
         (["loss.gamma=-1"], "loss: gamma must not be negative, got -1"),
