@@ -71,7 +71,7 @@ def test_no_scheduler_is_a_constant_rate():
         ("model=resnet", "there is no model=resnet; choose one of conv, locatello, mlp"),
         (
             "experiment=quik",
-            "there is no experiment=quik; choose one of burgess2018, ellipse, higgins2017, locatello, none, quick,",
+            "there is no experiment=quik; choose one of burgess2018, ellipse, higgins2017, locatello, none, own,",
         ),
         ("+experiment=quick", "type experiment=quick, without a +"),
         ("++loss=beta", "type loss=beta, without a +"),

@@ -18,7 +18,7 @@ from runs import offline_runs
         (["los=beta"], "the configuration has no key 'los', .*did you mean loss"),
         (
             ["loss=foo"],
-            "there is no loss=foo; choose one of annealed, beta, btcvae, capacity, control, dip1, .*, free_bits, vae",
+            "there is no loss=foo; choose one of annealed, beta, btcvae, capacity, control, .*, free_bits, paced, vae",
         ),
         (["experiment=slow"], "there is no experiment=slow; choose one of .*quick"),
         (["loss.gamma=-1"], "loss: gamma must not be negative, got -1"),
@@ -60,7 +60,7 @@ def test_help_reads_well_and_full_errors_are_to_be_had(train, tmp_path):
     assert job.returncode == 0
     for text in (
         "python train.py experiment=quick",
-        "loss: annealed, beta, btcvae, capacity, control, dip1, dip2, factor, free_bits, vae",
+        "loss: annealed, beta, btcvae, capacity, control, dip1, dip2, factor, free_bits, paced, vae",
         "gamma: 1000.0",
     ):
         assert text in job.stdout

@@ -29,7 +29,9 @@ def write_names(folder: Path, names: Mapping[int, str]) -> None:
         path.unlink(missing_ok=True)
         return
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(dict(sorted(names.items())), ensure_ascii=False, indent=2) + "\n", "utf-8")
+        partial.write_text(
+            json.dumps(dict(sorted(names.items())), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def check_name(unit: int, name: str, units: int) -> str:
