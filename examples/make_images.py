@@ -59,11 +59,8 @@ def shapes(size: int, n: int, seed: int) -> Iterator[Picture]:
     rng = np.random.default_rng(seed)
     for number in range(n):
         x, y = rng.uniform(0.25, 0.75, 2)
-        radius, hue, kind = (
-            rng.uniform(0.08, 0.2),
-            rng.uniform(0, 0.85),
-            ("disc", "square", "triangle")[rng.integers(3)],
-        )
+        radius, hue = rng.uniform(0.08, 0.2), rng.uniform(0, 0.85)
+        kind = ("disc", "square", "triangle")[rng.integers(3)]
         image, draw = _canvas(size, "#f0ece1")
         colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.8, 0.75))
         corners = {

@@ -14,7 +14,7 @@ with interruptible():
 
     from bvae.app import resume
     from bvae.app.errors import CONF, InputError, input_errors, job, run_app
-    from bvae.app.evaluate import checked_run, data_of, served, typed, with_the_runs_keys, writable
+    from bvae.app.evaluate import checked_run, data_of, images_that_fit, served, typed, with_the_runs_keys, writable
     from bvae.app.targets import own_imported
     from bvae.runs.latest import folder_of
 
@@ -34,7 +34,6 @@ def encode(cfg: DictConfig) -> None:
     from bvae.checkpoints.load import load
     from bvae.evaluation.code_table import check_ending, write_table
     from bvae.evaluation.names import read_names
-    from bvae.model import WrongImages
 
     quiet()
     with input_errors():
@@ -46,11 +45,8 @@ def encode(cfg: DictConfig) -> None:
         datamodule = served(data, resume.typed(typed()))
         with own_imported(resume.conf_folders()):
             vae = load(run / "checkpoints" / "last.ckpt")
-    try:
+    with images_that_fit("run", run):
         codes = evaluation.encode(vae, datamodule, every_image=True)
-    except WrongImages as error:
-        takes = str(error).partition(";")[0]
-        raise InputError(f"{takes}: choose the images that run={run} is made for with data=…") from error
     images = getattr(datamodule.image_set, "names", None) or [str(n) for n in range(len(codes.mean))]
     write_table(out, codes, images, read_names(run))
     say(f"Codes of {len(images):,} images: {out}")

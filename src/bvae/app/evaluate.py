@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -110,6 +111,18 @@ def served(data: DictConfig, typed: Collection[str] | None = None) -> LightningD
     return datamodule
 
 
+@contextmanager
+def images_that_fit(kind: str, path: Path) -> Iterator[None]:
+    """Raise InputError where the data's images aren't those that the model, named as `kind=path`, takes."""
+    from bvae.model import WrongImages
+
+    try:
+        yield
+    except WrongImages as error:
+        takes = str(error).partition(";")[0]
+        raise InputError(f"{takes}: choose the images that {kind}={path} is made for with data=…") from error
+
+
 def evaluate(cfg: DictConfig) -> None:
     """Score, draw and report."""
     kind, path = source(cfg)
@@ -124,7 +137,7 @@ def evaluate(cfg: DictConfig) -> None:
     from bvae.checkpoints.load import load_with_step
     from bvae.evaluation.names import read_names
     from bvae.loggers import finish_wandb, log_evaluation, log_report, wandb_run_of
-    from bvae.model import NotFinite, WrongImages
+    from bvae.model import NotFinite
     from bvae.received import intact, read_yaml
     from bvae.report import Explored, explore, report, title_of
 
@@ -176,12 +189,10 @@ def evaluate(cfg: DictConfig) -> None:
         else:
             try:
                 called = read_names(path) if kind == "run" else {}
-                found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from, names=called)
+                with images_that_fit(kind, path):
+                    found = evaluation.evaluate(vae, datamodule, output, scoring, source=read_from, names=called)
             except NotFinite as error:
                 raise InputError(f"{kind}={path}: {error}") from error
-            except WrongImages as error:
-                takes = str(error).partition(";")[0]
-                raise InputError(f"{takes}: choose the images that {kind}={path} is made for with data=…") from error
         if kind == "run":
             record = intact(read_yaml, recorded.record_of(path)) or {}
             found = replace(found, advice=advice(found, record.get("loss")))

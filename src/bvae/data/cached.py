@@ -104,11 +104,14 @@ class CachedImages(ABC):
 
     def prepare(self, folder: Path) -> None:
         """Make the cache file where it's missing; raises ValueError or OSError in one sentence where that can't be."""
-        make = partial(self.make, folder)
-        cache.prepare(self.cache_file(folder), self.row, self.about(), make, self.dtype, self.found)
+        self._make_cache(folder)
         if not self._is_remarked_on:  # a run prepares its images twice, the second time by Lightning
             self.remark_on(folder)
             self._is_remarked_on = True
+
+    def _make_cache(self, folder: Path) -> None:
+        make = partial(self.make, folder)
+        cache.prepare(self.cache_file(folder), self.row, self.about(), make, self.dtype, self.found)
 
     def remark_on(self, folder: Path) -> None:  # noqa: B027 -- most have nothing to say
         """Say in the log what isn't as it seems about the images in the cache file, if anything."""

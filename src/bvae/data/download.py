@@ -17,8 +17,6 @@ _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
 _RANGE_NOT_SATISFIABLE = 416
 _BUSY = 429
-
-
 _RENDERED = "use data=dsprites, which renders the images and needs no network"
 
 

@@ -67,7 +67,7 @@ class FolderImages(CachedImages):
         self.path = Path(path).expanduser().resolve()
         self.frame = Frame(size, fit)
         self._remarks: list[str] = []  # on labels
-        self._refitted: list[str] = []  # pictures of other proportions
+        self.found = {"left_out": [], "refitted": []}  # pictures that can't be read, and those of other proportions
         self.channels = None if channels is None else integer("data.channels", channels, 1)
         if self.channels not in (None, 1, 3):
             raise ValueError(f"data.channels must be 1, 3 or null, as the pictures are, got {channels!r}")
@@ -116,8 +116,7 @@ class FolderImages(CachedImages):
         attempts = self._attempts(path)
         if not all(isinstance(attempt, str) for attempt in attempts):  # some can be read by now
             path.unlink(missing_ok=True)
-            self._is_remarked_on = True
-            self.prepare(folder)
+            self._make_cache(folder)
             attempts = self._attempts(path)
         about = cache.read_about(path)
         if attempts:
@@ -179,13 +178,14 @@ class FolderImages(CachedImages):
 
     def _blocks(self) -> Iterator[np.ndarray]:
         """Yield the pictures that can be read; keeps the names of the others, and of those of other proportions."""
-        left_out: list[str] = []
-        self._refitted.clear()
-        self.found.update(left_out=left_out, refitted=self._refitted)
+        for listed in self.found.values():
+            listed.clear()
         reasons: list[str] = []
         for start, images in zip(range(0, len(self.files), _BLOCK), self._on_each(self._read), strict=True):
             names = self.files[start : start + _BLOCK]
-            left_out += [name for name, image in zip(names, images, strict=True) if isinstance(image, str)]
+            self.found["left_out"] += [
+                name for name, image in zip(names, images, strict=True) if isinstance(image, str)
+            ]
             reasons += [image for image in images if isinstance(image, str)]
             if reasons and self.strict:
                 raise ValueError(f"{self.path}: can't read {reasons[0]}; data.strict=false leaves such files out")
@@ -220,7 +220,7 @@ class FolderImages(CachedImages):
         with picture:
             turn_upright(picture)
             if not self.frame.has_the_proportions_of(*picture.size):
-                self._refitted.append(name)
+                self.found["refitted"].append(name)
             upright = converted(eight_bits(picture, self.white), mode)
             pixels = np.asarray(self.frame.fitted(upright))
         picture.close()  # its pixels too

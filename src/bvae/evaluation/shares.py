@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bvae.data.image_set import Factors
+from bvae.data.labels import whole
 from bvae.metrics import Codes, binned, entropy, mutual_information
 
 BINS = 20  # of a unit's code, for its information
@@ -33,20 +34,18 @@ def shares(means: np.ndarray, factors: np.ndarray) -> np.ndarray:
     found = np.empty((means.shape[1], factors.shape[1]))
     for k, column in enumerate(factors.T):
         known = ~np.isnan(column)
-        values = column[known, None]
-        if not known.all() and (values == np.round(values)).all():
-            values = values.astype(np.int64)
+        values = column[known, None] if known.all() else whole(column[known, None])
         found[:, k] = _share(means[known], binned(values, BINS))
     return found
 
 
 def _share(means: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Compute what units (N, D) share with a factor's classes (N, 1): (D,)."""
-    whole = max(float(entropy(classes)[0]), 1e-12)
+    total = max(float(entropy(classes)[0]), 1e-12)
     told = mutual_information(means, classes, BINS)[:, 0]
     if len(classes) >= _ROWS_A_CELL * BINS * len(np.unique(classes)):
-        return told / whole
+        return told / total
     rng = np.random.default_rng(0)
     shuffled = np.stack([rng.permutation(classes[:, 0]) for _ in range(_SHUFFLES)], axis=1)
     chance = mutual_information(means, shuffled, BINS).max(axis=1)
-    return ((told - chance) / np.maximum(whole - chance, 1e-12)).clip(0, 1)
+    return ((told - chance) / np.maximum(total - chance, 1e-12)).clip(0, 1)
