@@ -183,10 +183,9 @@ class FolderImages(CachedImages):
         reasons: list[str] = []
         for start, images in zip(range(0, len(self.files), _BLOCK), self._on_each(self._read), strict=True):
             names = self.files[start : start + _BLOCK]
-            self.found["left_out"] += [
-                name for name, image in zip(names, images, strict=True) if isinstance(image, str)
-            ]
-            reasons += [image for image in images if isinstance(image, str)]
+            failed = {name: image for name, image in zip(names, images, strict=True) if isinstance(image, str)}
+            self.found["left_out"] += failed
+            reasons += failed.values()
             if reasons and self.strict:
                 raise ValueError(f"{self.path}: can't read {reasons[0]}; data.strict=false leaves such files out")
             good = [image for image in images if not isinstance(image, str)]
