@@ -70,6 +70,17 @@ def evaluate(warm: Warm) -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assemble as the only process, with nothing changed beside `run=`."""
+    from bvae.app import processes, resume
+
+    monkeypatch.setattr(processes, "is_first", lambda: True)
+    monkeypatch.setattr(resume, "conf_folders", list)
+    monkeypatch.setattr(resume, "changes", [])
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+
+
+@pytest.fixture
 def hydra() -> Iterator[None]:
     """Hydra's configuration for a command, as `records.command` sets it."""
     from hydra.core.hydra_config import HydraConfig

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from omegaconf import OmegaConf
 from torch import nn
 
-from bvae.app import assemble, processes, resume
+from bvae.app import assemble, processes
 from bvae.app.assemble import (
     check_numbers,
     for_images,
@@ -32,13 +32,7 @@ from bvae.data import ImagesDataModule
 from bvae.losses import Bernoulli
 from bvae.metrics import MutualInformationGap
 
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    monkeypatch.setattr(processes, "is_first", lambda: True)
-    monkeypatch.setattr(resume, "conf_folders", list)
-    monkeypatch.setattr(resume, "changes", [])
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_a_run_is_made_of_what_its_configuration_says(tmp_path):

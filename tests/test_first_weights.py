@@ -17,13 +17,7 @@ from bvae.app.assemble import resumed_from, same_shapes, weights_of
 from bvae.losses import Beta, Gaussian
 from bvae.training import Training
 
-
-@pytest.fixture(autouse=True)
-def alone(monkeypatch):
-    monkeypatch.setattr(processes, "is_first", lambda: True)
-    monkeypatch.setattr(resume, "conf_folders", list)
-    monkeypatch.setattr(resume, "changes", [])
-    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def checkpoint(path: Path, training: Training, step: int = 7) -> Path:

@@ -83,6 +83,14 @@ def matrix(array: np.ndarray) -> bytes:
     return struct.pack(f"<Ii{len(shape)}i", magic, array.ndim, *shape) + array.tobytes()
 
 
+def put(path: Path, content: bytes, compressed: bool) -> None:
+    """Write a file, or its .gz."""
+    if compressed:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, 1))
+    else:
+        path.write_bytes(content)
+
+
 def smallnorb_classes(instances: tuple[int, ...]) -> np.ndarray:
     """(N, 5), azimuths in steps of 20°, in an order of no kind."""
     classes = np.array(list(product(range(5), instances, (0, 8), (0, 17), (0, 1, 5))))
@@ -104,9 +112,5 @@ def smallnorb(folder: Path, compressed: bool = False, leave_out: int = 0) -> Pat
         info[:, 2] *= 2
         files = {"dat": images, "cat": classes[:, 0].astype("<i4"), "info": info.astype("<i4")}
         for kind, array in files.items():
-            path = folder / f"smallnorb-{part}-{kind}.mat"
-            if compressed:
-                path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(matrix(array), 1))
-            else:
-                path.write_bytes(matrix(array))
+            put(folder / f"smallnorb-{part}-{kind}.mat", matrix(array), compressed)
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from official_files import put
 
 from bvae.data import MNIST, Digits, FashionMNIST, ImagesDataModule
 from bvae.data.__main__ import described
@@ -37,11 +38,7 @@ def files(folder: Path, compressed: bool = False) -> Path:
     folder.mkdir(exist_ok=True)
     for part in COUNTS:
         for kind, array in (("images-idx3", images_of(part)), ("labels-idx1", labels_of(part))):
-            path = folder / f"{part}-{kind}-ubyte"
-            if compressed:
-                path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(idx(array), 1))
-            else:
-                path.write_bytes(idx(array))
+            put(folder / f"{part}-{kind}-ubyte", idx(array), compressed)
     return folder
 
 
